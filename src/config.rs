@@ -1,0 +1,252 @@
+//! Flags, environment and file become one [`Config`], in that order of precedence.
+//!
+//! Every option exists three times under one name: `--retention-raw`, `QUEEN_RETENTION_RAW`,
+//! and the key `retention-raw` of the TOML file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+
+use crate::history::Durability;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "queen",
+    version,
+    about = "Receives, keeps and serves the telemetry of LLM inference workers",
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    /// What to do; without a command: serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of `serve`.
+    #[command(flatten)]
+    pub serve: Options,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive, keep and serve heartbeats (the default)
+    Serve(Options),
+    /// Check the options and the file given with --config, print what they come to, and exit
+    CheckConfig(Options),
+}
+
+/// The options, as flags, environment variables, or keys of the file.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Options {
+    /// A TOML file with any of these options, named as the flags are
+    #[arg(long, env = "QUEEN_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:7833]
+    #[arg(long, env = "QUEEN_BIND", value_name = "ADDRESS:PORT")]
+    pub bind: Option<SocketAddr>,
+    /// The database file, created if it is not there [default: queen.db]
+    #[arg(long, env = "QUEEN_DB", value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// Collect this machine's workers too, in this process [default: true on a loopback address]
+    #[arg(long, env = "QUEEN_LOCAL_HIVE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub local_hive: Option<bool>,
+    /// What an acknowledged heartbeat survives: full = a power cut, normal = a crash [default: full]
+    #[arg(long, env = "QUEEN_DURABILITY", value_name = "LEVEL")]
+    pub durability: Option<Durability>,
+    /// How long single readings are kept; older ones are not taken [default: 7d]
+    #[arg(long, env = "QUEEN_RETENTION_RAW", value_name = "TIME")]
+    pub retention_raw: Option<Span>,
+    /// The most hives that are known at once [default: 65536]
+    #[arg(long, env = "QUEEN_MAX_HIVES", value_name = "N")]
+    pub max_hives: Option<usize>,
+    /// The most live streams at once [default: 1024]
+    #[arg(long, env = "QUEEN_MAX_STREAMS", value_name = "N")]
+    pub max_streams: Option<usize>,
+    /// Intervals without a heartbeat after which a hive is stale [default: 5]
+    #[arg(long, env = "QUEEN_LIVE_INTERVALS", value_name = "N")]
+    pub live_intervals: Option<u32>,
+    /// Intervals without a heartbeat after which a hive is offline [default: 30]
+    #[arg(long, env = "QUEEN_STALE_INTERVALS", value_name = "N")]
+    pub stale_intervals: Option<u32>,
+}
+
+/// A length of time, written as `60s`, `7d`, `2y`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub Duration);
+
+impl std::str::FromStr for Span {
+    type Err = humantime::DurationError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_duration(text).map(Self)
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+            .map_err(|error| format!("{text:?} is no length of time such as 60s or 7d: {error}"))
+    }
+}
+
+/// What the queen runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where she listens.
+    pub bind: SocketAddr,
+    /// Her database file.
+    pub db: PathBuf,
+    /// Whether she collects this machine's workers.
+    pub local_hive: bool,
+    /// What an acknowledgement survives.
+    pub durability: Durability,
+    /// How long single readings are kept.
+    pub retention_raw: Duration,
+    /// The most hives.
+    pub max_hives: usize,
+    /// The most streams.
+    pub max_streams: usize,
+    /// When a hive counts as live and stale.
+    pub liveness: crate::registry::Liveness,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a key or value that is not allowed.
+    #[error("{} is not usable", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: toml::de::Error,
+    },
+    /// Two options contradict each other.
+    #[error("stale-intervals ({stale}) must be more than live-intervals ({live})")]
+    Intervals {
+        /// As given.
+        live: u32,
+        /// As given.
+        stale: u32,
+    },
+    /// An option is out of its range.
+    #[error("{option} must be at least {min}")]
+    TooSmall {
+        /// The option.
+        option: &'static str,
+        /// Its least value.
+        min: &'static str,
+    },
+}
+
+impl Config {
+    /// Joins the options given on the command line and in the environment with those of the
+    /// file.
+    ///
+    /// # Errors
+    /// The file cannot be used, or an option is out of its range.
+    pub fn load(given: Options) -> Result<Self, ConfigError> {
+        let file = match &given.config {
+            None => Options::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+                toml::from_str(&text)
+                    .map_err(|source| ConfigError::Parse { path: path.clone(), source })?
+            }
+        };
+        let bind = given.bind.or(file.bind).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7833)));
+        let live = given.live_intervals.or(file.live_intervals).unwrap_or(5);
+        let stale = given.stale_intervals.or(file.stale_intervals).unwrap_or(30);
+        if live >= stale {
+            return Err(ConfigError::Intervals { live, stale });
+        }
+        let retention_raw = given.retention_raw.or(file.retention_raw);
+        let config = Self {
+            bind,
+            db: given.db.or(file.db).unwrap_or_else(|| "queen.db".into()),
+            local_hive: given.local_hive.or(file.local_hive).unwrap_or(bind.ip().is_loopback()),
+            durability: given.durability.or(file.durability).unwrap_or_default(),
+            retention_raw: retention_raw.map_or(Duration::from_hours(7 * 24), |span| span.0),
+            max_hives: given.max_hives.or(file.max_hives).unwrap_or(65_536),
+            max_streams: given.max_streams.or(file.max_streams).unwrap_or(1024),
+            liveness: crate::registry::Liveness { live_intervals: live, stale_intervals: stale },
+        };
+        let least = [
+            ("live-intervals", "1", live >= 1),
+            ("retention-raw", "1m", config.retention_raw >= Duration::from_mins(1)),
+            ("max-hives", "1", config.max_hives >= 1),
+        ];
+        match least.into_iter().find(|(_, _, holds)| !holds) {
+            Some((option, min, _)) => Err(ConfigError::TooSmall { option, min }),
+            None => Ok(config),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Options {
+        Cli::try_parse_from(arguments).unwrap().serve
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = file("bind = '127.0.0.1:1'\nretention-raw = '2d'\nlocal-hive = false\n");
+        let path = file.path().to_str().unwrap();
+        let config =
+            Config::load(options(&["queen", "--config", path, "--bind", "127.0.0.1:2"])).unwrap();
+        assert_eq!(config.bind.port(), 2);
+        assert_eq!(config.retention_raw, Duration::from_hours(48));
+        assert!(!config.local_hive);
+        assert_eq!(config.max_streams, 1024);
+    }
+
+    #[test]
+    fn the_collector_runs_by_default_only_on_loopback() {
+        assert!(Config::load(options(&["queen"])).unwrap().local_hive);
+        assert!(!Config::load(options(&["queen", "--bind", "0.0.0.0:1"])).unwrap().local_hive);
+        let forced = options(&["queen", "--bind", "0.0.0.0:1", "--local-hive"]);
+        assert!(Config::load(forced).unwrap().local_hive);
+        assert!(!Config::load(options(&["queen", "--local-hive=false"])).unwrap().local_hive);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let file = file("bnd = '127.0.0.1:1'\n");
+        let error = Config::load(options(&["queen", "--config", file.path().to_str().unwrap()]));
+        let ConfigError::Parse { source, .. } = error.unwrap_err() else {
+            panic!("not a parse error")
+        };
+        assert!(source.to_string().contains("bnd"), "{source}");
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let error = Config::load(options(&["queen", "--live-intervals", "30"])).unwrap_err();
+        assert_eq!(error.to_string(), "stale-intervals (30) must be more than live-intervals (30)");
+        assert!(Config::load(options(&["queen", "--retention-raw", "1s"])).is_err());
+    }
+}

@@ -1,0 +1,408 @@
+//! Names to row numbers: hives, descriptions, worker runs, GPUs.
+//!
+//! Invariant: a pure cache of the file. Its memory follows the fleet as it is now, not as it
+//! ever was: for each hive it keeps the last heartbeat and the numbers found for it, since the
+//! next one nearly always names the same workers in the same order.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use hive_contract::HiveId;
+use hive_contract::heartbeat::{Gpu, Heartbeat, Worker, WorkerGpu};
+use hive_contract::units::Mebibytes;
+use sqlx::query_builder::Separated;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use super::codec::RowIds;
+
+/// Rows in one INSERT: beyond this the gain is small, and SQLite's limit of variables is far.
+const ROWS_PER_STATEMENT: usize = 100;
+
+#[derive(Debug, Default)]
+pub(super) struct Dictionary {
+    hives: HashMap<HiveId, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hive: i64,
+    last: Option<(Arc<Heartbeat>, RowIds)>,
+}
+
+/// What makes two readings of a worker the same run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RunIdentity {
+    hive: i64,
+    pid: i64,
+    group: String,
+    instance: String,
+    model: Option<String>,
+    total_vram_mb: Option<Mebibytes>,
+}
+
+/// What makes two GPU readings those of the same GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct GpuIdentity {
+    hive: i64,
+    uuid: Option<String>,
+    index: Option<i64>,
+    name: Option<String>,
+    memory_total_mb: Option<Mebibytes>,
+}
+
+/// Numbers found for what no last heartbeat named.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    runs: HashMap<RunIdentity, i64>,
+    gpus: HashMap<GpuIdentity, i64>,
+}
+
+impl RunIdentity {
+    fn of(hive: i64, worker: &Worker) -> Self {
+        Self {
+            hive,
+            pid: worker.pid.whole() as i64,
+            group: worker.group.as_str().into(),
+            instance: worker.instance.as_str().into(),
+            model: worker.model.as_ref().map(|model| model.as_str().into()),
+            total_vram_mb: worker.total_vram_mb,
+        }
+    }
+}
+
+fn same_run(a: &Worker, b: &Worker) -> bool {
+    a.pid == b.pid
+        && a.instance == b.instance
+        && a.group == b.group
+        && a.model == b.model
+        && a.total_vram_mb == b.total_vram_mb
+}
+
+impl GpuIdentity {
+    fn of(hive: i64, gpu: &Gpu) -> Self {
+        Self {
+            hive,
+            uuid: gpu.uuid.as_ref().map(|uuid| uuid.as_str().into()),
+            index: gpu.index.map(|index| index.whole() as i64),
+            name: gpu.name.as_ref().map(|name| name.as_str().into()),
+            memory_total_mb: gpu.memory_total_mb,
+        }
+    }
+
+    /// A GPU that a worker names and the hive's list does not.
+    fn unlisted(hive: i64, gpu: &WorkerGpu) -> Self {
+        Self {
+            hive,
+            uuid: gpu.uuid.as_ref().map(|uuid| uuid.as_str().into()),
+            index: None,
+            name: None,
+            memory_total_mb: None,
+        }
+    }
+}
+
+fn same_gpu(a: &Gpu, b: &Gpu) -> bool {
+    a.uuid == b.uuid
+        && a.index == b.index
+        && a.name == b.name
+        && a.memory_total_mb == b.memory_total_mb
+}
+
+fn same_description(a: &Heartbeat, b: &Heartbeat) -> bool {
+    let node = |h: &Heartbeat| h.node.as_ref().map(|n| (n.cpu_count, n.memory_total_mb));
+    a.hive == b.hive
+        && a.interval_ms == b.interval_ms
+        && node(a).unwrap_or_default() == node(b).unwrap_or_default()
+        && a.agent.as_ref().and_then(|x| x.version.as_ref())
+            == b.agent.as_ref().and_then(|x| x.version.as_ref())
+}
+
+impl Dictionary {
+    /// Reads the hives; their last heartbeats come with [`Dictionary::prime`].
+    pub(super) async fn load(connection: &mut SqliteConnection) -> sqlx::Result<Self> {
+        let hives = sqlx::query_file!("queries/hives.sql").fetch_all(connection).await?;
+        let hives = hives.into_iter().filter_map(|row| {
+            Some((HiveId::new(row.id).ok()?, Entry { hive: row.hive, last: None }))
+        });
+        Ok(Self { hives: hives.collect() })
+    }
+
+    /// Takes over a heartbeat as it was read from the file.
+    pub(super) fn prime(&mut self, heartbeat: &Arc<Heartbeat>, ids: RowIds) {
+        let worker_gpus: usize = heartbeat.workers.iter().map(|worker| worker.gpus.len()).sum();
+        let fits = ids.runs.len() == heartbeat.workers.len()
+            && ids.gpus.len() == heartbeat.gpus.len()
+            && ids.worker_gpus.len() == worker_gpus;
+        if let Some(entry) = self.hives.get_mut(&heartbeat.hive.id).filter(|_| fits) {
+            entry.last = Some((Arc::clone(heartbeat), ids));
+        }
+    }
+
+    /// The number of a hive, if it has one.
+    pub(super) fn hive(&self, id: &HiveId) -> Option<i64> {
+        self.hives.get(id).map(|entry| entry.hive)
+    }
+
+    /// Finds or makes the rows of everything in a batch that is not known yet, many a statement.
+    pub(super) async fn find<'a>(
+        &mut self,
+        batch: impl Iterator<Item = &'a Arc<Heartbeat>> + Clone + Send,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<Found> {
+        let new: HashSet<&HiveId> =
+            batch.clone().map(|h| &h.hive.id).filter(|id| !self.hives.contains_key(*id)).collect();
+        for (id, hive) in insert_hives(new.into_iter().collect(), connection).await? {
+            self.hives.insert(id, Entry { hive, last: None });
+        }
+        let (mut runs, mut gpus) = (HashSet::new(), HashSet::new());
+        for heartbeat in batch {
+            let Some(entry) = self.hives.get(&heartbeat.hive.id) else { continue };
+            let last = entry.last.as_ref().map(|(last, _)| &**last);
+            for (i, worker) in heartbeat.workers.iter().enumerate() {
+                if last.and_then(|last| position(&last.workers, i, worker, same_run)).is_none() {
+                    runs.insert(RunIdentity::of(entry.hive, worker));
+                }
+            }
+            for (i, gpu) in heartbeat.gpus.iter().enumerate() {
+                if last.and_then(|last| position(&last.gpus, i, gpu, same_gpu)).is_none() {
+                    gpus.insert(GpuIdentity::of(entry.hive, gpu));
+                }
+            }
+        }
+        Ok(Found {
+            runs: upsert(runs.into_iter().collect(), connection).await?,
+            gpus: upsert(gpus.into_iter().collect(), connection).await?,
+        })
+    }
+
+    /// The numbers of a heartbeat's names: the hive's, and the others'.
+    pub(super) async fn resolve(
+        &mut self,
+        heartbeat: &Arc<Heartbeat>,
+        found: &mut Found,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<(i64, &RowIds)> {
+        let entry = match self.hives.get_mut(&heartbeat.hive.id) {
+            Some(entry) => entry,
+            None => return Err(sqlx::Error::RowNotFound),
+        };
+        let hive = entry.hive;
+        let last = entry.last.take();
+        let last = last.as_ref();
+        let mut ids = RowIds::default();
+        ids.description = match last {
+            Some((last, ids)) if same_description(last, heartbeat) => ids.description,
+            _ => insert_description(hive, heartbeat, connection).await?,
+        };
+        for (i, worker) in heartbeat.workers.iter().enumerate() {
+            let known = last.and_then(|(last, ids)| {
+                position(&last.workers, i, worker, same_run).map(|at| ids.runs[at])
+            });
+            ids.runs.push(match known {
+                Some(run) => run,
+                None => found.run(RunIdentity::of(hive, worker), connection).await?,
+            });
+        }
+        for (i, gpu) in heartbeat.gpus.iter().enumerate() {
+            let known = last.and_then(|(last, ids)| {
+                position(&last.gpus, i, gpu, same_gpu).map(|at| ids.gpus[at])
+            });
+            ids.gpus.push(match known {
+                Some(gpu) => gpu,
+                None => found.gpu(GpuIdentity::of(hive, gpu), connection).await?,
+            });
+        }
+        for gpu in heartbeat.workers.iter().flat_map(|worker| &worker.gpus) {
+            let listed = heartbeat.gpus.iter().position(|g| g.uuid.is_some() && g.uuid == gpu.uuid);
+            ids.worker_gpus.push(match listed {
+                Some(at) => ids.gpus[at],
+                None => found.gpu(GpuIdentity::unlisted(hive, gpu), connection).await?,
+            });
+        }
+        let (_, ids) = entry.last.insert((Arc::clone(heartbeat), ids));
+        Ok((hive, ids))
+    }
+}
+
+/// Where an element stands in the last list: most often in the same place.
+fn position<T>(
+    last: &[T],
+    expected: usize,
+    element: &T,
+    same: fn(&T, &T) -> bool,
+) -> Option<usize> {
+    match last.get(expected) {
+        Some(candidate) if same(candidate, element) => Some(expected),
+        _ => last.iter().position(|candidate| same(candidate, element)),
+    }
+}
+
+impl Found {
+    async fn run(
+        &mut self,
+        identity: RunIdentity,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<i64> {
+        if let Some(&run) = self.runs.get(&identity) {
+            return Ok(run);
+        }
+        self.runs.extend(upsert(vec![identity.clone()], connection).await?);
+        self.runs.get(&identity).copied().ok_or(sqlx::Error::RowNotFound)
+    }
+
+    async fn gpu(
+        &mut self,
+        identity: GpuIdentity,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<i64> {
+        if let Some(&gpu) = self.gpus.get(&identity) {
+            return Ok(gpu);
+        }
+        self.gpus.extend(upsert(vec![identity.clone()], connection).await?);
+        self.gpus.get(&identity).copied().ok_or(sqlx::Error::RowNotFound)
+    }
+}
+
+type Values<'q> = Separated<'q, Sqlite, &'static str>;
+
+/// A row that is found by its identity or made.
+trait Identity: Eq + std::hash::Hash + Sized {
+    /// `INSERT INTO table (columns)`.
+    const INSERT: &'static str;
+    /// An assignment that changes nothing, and the row's number and identity.
+    const RETURNING: &'static str;
+    fn bind(&self, values: &mut Values<'_>);
+    fn read(row: &SqliteRow) -> sqlx::Result<(Self, i64)>;
+}
+
+async fn upsert<T: Identity>(
+    identities: Vec<T>,
+    connection: &mut SqliteConnection,
+) -> sqlx::Result<HashMap<T, i64>> {
+    let mut found = HashMap::with_capacity(identities.len());
+    for chunk in identities.chunks(ROWS_PER_STATEMENT) {
+        let mut statement = QueryBuilder::<Sqlite>::new(T::INSERT);
+        statement.push_values(chunk, |mut values, identity| identity.bind(&mut values));
+        statement.push(T::RETURNING);
+        for row in statement.build().fetch_all(&mut *connection).await? {
+            let (identity, number) = T::read(&row)?;
+            found.insert(identity, number);
+        }
+    }
+    Ok(found)
+}
+
+fn bind_figure(values: &mut Values<'_>, figure: Option<Mebibytes>) {
+    match figure {
+        Some(figure) if figure.thousandths() % 1000 == 0 => {
+            values.push_bind((figure.thousandths() / 1000) as i64);
+        }
+        figure => {
+            values.push_bind(figure.map(Mebibytes::get));
+        }
+    }
+}
+
+fn read_figure(row: &SqliteRow, column: usize) -> sqlx::Result<Option<Mebibytes>> {
+    // The column holds INTEGER or REAL; SQLite converts.
+    let value: Option<f64> = row.try_get_unchecked(column)?;
+    Ok(value.and_then(|value| Mebibytes::new(value).ok()))
+}
+
+impl Identity for RunIdentity {
+    const INSERT: &'static str =
+        "INSERT INTO worker_runs (hive, pid, \"group\", instance, model, total_vram_mb) ";
+    const RETURNING: &'static str = " ON CONFLICT DO UPDATE SET pid = excluded.pid \
+         RETURNING hive, pid, \"group\", instance, model, total_vram_mb, run";
+
+    fn bind(&self, values: &mut Values<'_>) {
+        values.push_bind(self.hive).push_bind(self.pid);
+        values.push_bind(self.group.clone()).push_bind(self.instance.clone());
+        values.push_bind(self.model.clone());
+        bind_figure(values, self.total_vram_mb);
+    }
+
+    fn read(row: &SqliteRow) -> sqlx::Result<(Self, i64)> {
+        let identity = Self {
+            hive: row.try_get(0)?,
+            pid: row.try_get(1)?,
+            group: row.try_get(2)?,
+            instance: row.try_get(3)?,
+            model: row.try_get(4)?,
+            total_vram_mb: read_figure(row, 5)?,
+        };
+        Ok((identity, row.try_get(6)?))
+    }
+}
+
+impl Identity for GpuIdentity {
+    const INSERT: &'static str = "INSERT INTO gpus (hive, uuid, \"index\", name, memory_total_mb) ";
+    const RETURNING: &'static str = " ON CONFLICT DO UPDATE SET hive = excluded.hive \
+         RETURNING hive, uuid, \"index\", name, memory_total_mb, gpu";
+
+    fn bind(&self, values: &mut Values<'_>) {
+        values.push_bind(self.hive).push_bind(self.uuid.clone());
+        values.push_bind(self.index).push_bind(self.name.clone());
+        bind_figure(values, self.memory_total_mb);
+    }
+
+    fn read(row: &SqliteRow) -> sqlx::Result<(Self, i64)> {
+        let identity = Self {
+            hive: row.try_get(0)?,
+            uuid: row.try_get(1)?,
+            index: row.try_get(2)?,
+            name: row.try_get(3)?,
+            memory_total_mb: read_figure(row, 4)?,
+        };
+        Ok((identity, row.try_get(5)?))
+    }
+}
+
+async fn insert_hives(
+    new: Vec<&HiveId>,
+    connection: &mut SqliteConnection,
+) -> sqlx::Result<Vec<(HiveId, i64)>> {
+    let mut inserted = Vec::with_capacity(new.len());
+    for chunk in new.chunks(ROWS_PER_STATEMENT) {
+        let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO hives (id) ");
+        statement.push_values(chunk, |mut values, id| {
+            values.push_bind(id.as_str());
+        });
+        statement.push(" RETURNING id, hive");
+        for row in statement.build().fetch_all(&mut *connection).await? {
+            let id = HiveId::new(row.try_get::<String, _>(0)?);
+            inserted
+                .push((id.map_err(|error| sqlx::Error::Decode(error.into()))?, row.try_get(1)?));
+        }
+    }
+    Ok(inserted)
+}
+
+async fn insert_description(
+    hive: i64,
+    heartbeat: &Heartbeat,
+    connection: &mut SqliteConnection,
+) -> sqlx::Result<i64> {
+    let said = &heartbeat.hive;
+    let node = heartbeat.node.as_ref();
+    let mut statement = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO hive_descriptions (hive, hostname, port, operational_status, health_status, \
+         version, interval_ms, cpu_count, memory_total_mb, agent_version) ",
+    );
+    statement.push_values([()], |mut values, ()| {
+        values.push_bind(hive);
+        values.push_bind(said.hostname.as_ref().map(|text| text.as_str()));
+        values.push_bind(said.port.map(i64::from));
+        values.push_bind(said.operational_status.as_ref().map(|text| text.as_str()));
+        values.push_bind(said.health_status.as_ref().map(|text| text.as_str()));
+        values.push_bind(said.version.as_ref().map(|text| text.as_str()));
+        values.push_bind(heartbeat.interval_ms.map(|interval| interval.get()));
+        values.push_bind(node.and_then(|n| n.cpu_count).map(|count| count.whole() as i64));
+        bind_figure(&mut values, node.and_then(|n| n.memory_total_mb));
+        let agent = heartbeat.agent.as_ref();
+        values.push_bind(agent.and_then(|a| a.version.as_ref()).map(|text| text.as_str()));
+    });
+    statement.push(" RETURNING description");
+    statement.build_query_scalar().fetch_one(connection).await
+}

@@ -1,0 +1,178 @@
+//! Opens, checks and migrates the database file.
+//!
+//! Invariant: at most one queen holds a file. The lock is an advisory lock on `FILE.lock`,
+//! released by the kernel however the process ends; the file's content says who holds it.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+
+/// What an acknowledgement survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// A power cut: every commit is synced to the disk.
+    #[default]
+    Full,
+    /// A crash of the queen, but not of the machine.
+    Normal,
+}
+
+/// Why the file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another queen has it.
+    #[error("{} is in use by another queen ({holder}); stop that one or use another --db", path.display())]
+    Locked {
+        /// The database file.
+        path: PathBuf,
+        /// What the other one wrote into the lock file.
+        holder: String,
+    },
+    /// The lock file cannot be used.
+    #[error("cannot use the lock file {}", path.display())]
+    LockFile {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no SQLite database, or damaged.
+    #[error(
+        "{} is not a usable database; move it away to start with a new one, \
+         or put a backup (`queen backup FILE`) in its place", path.display()
+    )]
+    Unusable {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: sqlx::Error,
+    },
+    /// It was written by a newer queen.
+    #[error(
+        "{} was written by a newer queen (schema {version}); use that version, \
+         or another --db", path.display()
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// The newest schema version in it.
+        version: i64,
+    },
+    /// Its schema cannot be brought up to date.
+    #[error("the schema of {} cannot be brought up to date", path.display())]
+    Migrate {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: MigrateError,
+    },
+}
+
+/// An open database: the writing connection and the lock.
+#[derive(Debug)]
+pub struct Database {
+    pub(super) writer: SqliteConnection,
+    pub(super) lock: File,
+    path: PathBuf,
+}
+
+impl Database {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Pages of 4 KiB after which the write-ahead log is copied back into the file: 16 MiB.
+const CHECKPOINT_PAGES: &str = "4096";
+/// The log is cut back to this many bytes after it was copied.
+const LOG_LIMIT_BYTES: &str = "67108864";
+
+/// Opens the file, creating it if it is not there, takes the lock and brings the schema up to
+/// date.
+///
+/// # Errors
+/// Another queen holds the file, or it is not usable.
+pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenError> {
+    let lock = lock(path)?;
+    let unusable = |source| OpenError::Unusable { path: path.into(), source };
+    let mut writer = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(match durability {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::Normal => SqliteSynchronous::Normal,
+        })
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", LOG_LIMIT_BYTES)
+        // A person with sqlite3 may hold the write lock for a moment.
+        .busy_timeout(Duration::from_secs(5))
+        // One statement for each number of rows up to a full chunk, of three tables.
+        .statement_cache_capacity(512)
+        .disable_statement_logging()
+        .connect()
+        .await
+        .map_err(unusable)?;
+    migrate(&mut writer, path).await?;
+    Ok(Database { writer, lock, path: path.into() })
+}
+
+fn lock(database: &Path) -> Result<File, OpenError> {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let failed = |source| OpenError::LockFile { path: path.clone(), source };
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.take(200).read_to_string(&mut holder);
+            return Err(OpenError::Locked { path: database.into(), holder: holder.trim().into() });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "process {}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    match sqlx::migrate!().run(&mut *writer).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(version)) => {
+            Err(OpenError::Newer { path: path.into(), version })
+        }
+        Err(MigrateError::Execute(source)) => {
+            Err(OpenError::Unusable { path: path.into(), source })
+        }
+        Err(source) => Err(OpenError::Migrate { path: path.into(), source }),
+    }
+}
+
+impl Database {
+    /// Writes the log back into the file and closes it.
+    pub(super) async fn close(self) {
+        if let Err(error) = self.writer.close().await {
+            tracing::warn!(error = %error, "the database was not closed cleanly; nothing is lost");
+        }
+        drop(self.lock);
+    }
+}

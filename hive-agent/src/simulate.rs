@@ -5,6 +5,7 @@
 //! - [`models`]: the GPUs and models that the fleet is made of;
 //! - [`worker`]: the life of one worker;
 //! - [`fleet`]: one machine, whose figures agree with each other;
+//! - [`json`]: its heartbeat, written fast;
 //! - [`drive`]: one connection, which carries the heartbeats of its share of the machines;
 //! - [`report`]: what came of it.
 //!
@@ -13,6 +14,7 @@
 
 mod drive;
 mod fleet;
+mod json;
 mod models;
 mod report;
 mod worker;
@@ -25,6 +27,7 @@ use clap::builder::TypedValueParser;
 use hive_contract::heartbeat::{MAX_GPUS, MAX_WORKERS};
 use hive_contract::ids::InvalidName;
 use hive_contract::{HiveId, Timestamp};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -171,18 +174,17 @@ fn interval(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// The arguments do not fit together, nothing was acknowledged, or stdout is closed.
 pub async fn run(args: Args) -> Result<(), Error> {
-    let tally_shared = Arc::new(Mutex::new(Tally::new()));
+    let shared = Arc::new(Mutex::new(Tally::new()));
     let stop = CancellationToken::new();
-    let drives = drives(&args, &tally_shared, &stop)?;
+    let drives = drives(&args, &shared, &stop)?;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for drive in drives {
         tasks.spawn(drive.run());
     }
     let progress = (!args.quiet).then_some(PROGRESS_EVERY);
-    supervise(&mut tasks, &args, begun, &tally_shared, &stop, progress).await;
-    let elapsed = begun.elapsed();
-    finish(&args, &tally(&tally_shared), elapsed)
+    supervise(&mut tasks, &args, begun, &shared, &stop, progress).await;
+    finish(&args, &tally(&shared), begun.elapsed(), std::io::stdout().lock())
 }
 
 /// Deals the hives out to the connections.
@@ -251,25 +253,33 @@ async fn supervise(
             None => std::future::pending().await,
         }
     };
-    let interrupted = tokio::signal::ctrl_c();
+    let interrupted = interrupted();
     tokio::pin!(over, interrupted);
-    let mut ending = false;
     loop {
         tokio::select! {
             joined = tasks.join_next() => if joined.is_none() { return },
-            () = &mut over, if !ending => {
-                ending = true;
-                stop.cancel();
-            }
-            // Where signals cannot be had, the end of the time still comes.
-            Ok(()) = &mut interrupted, if !ending => {
-                ending = true;
-                stop.cancel();
-            }
+            () = &mut over, if !stop.is_cancelled() => stop.cancel(),
+            () = &mut interrupted, if !stop.is_cancelled() => stop.cancel(),
             _ = ticker.tick(), if progress.is_some() => {
                 before = tell_progress(begun, before, &tally(shared));
             }
         }
+    }
+}
+
+/// Ctrl-C, or the request of a service manager to end.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => None,
+        }
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        Some(()) = terminated => {}
+        // Where signals cannot be had, the end of the time still comes.
+        else => std::future::pending().await,
     }
 }
 
@@ -287,14 +297,13 @@ fn tell_progress(begun: Instant, before: (Instant, u64), tally: &Tally) -> (Inst
     (now, acknowledged)
 }
 
-fn finish(args: &Args, tally: &Tally, elapsed: Duration) -> Result<(), Error> {
+fn finish(args: &Args, tally: &Tally, elapsed: Duration, mut out: impl Write) -> Result<(), Error> {
     let report = tally.report(elapsed, args.workers);
-    let mut stdout = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut stdout, &report).map_err(std::io::Error::from)?;
-        writeln!(stdout)?;
+        serde_json::to_writer(&mut out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
     } else {
-        writeln!(stdout, "{report}")?;
+        writeln!(out, "{report}")?;
     }
     if tally.acknowledged() == 0 && tally.sent() > 0 {
         let last_trouble = tally.last_trouble().unwrap_or("none").to_owned();

@@ -103,23 +103,24 @@ impl Drive {
     }
 
     async fn paced(&mut self, interval: Duration, from: Instant) {
-        for round in 0_u32.. {
+        let mut tick = from;
+        loop {
             for index in 0..self.riders.len() {
-                let rider = &mut self.riders[index];
-                let due = from + interval * round + rider.offset;
+                let due = tick + self.riders[index].offset;
                 if self.until(sleep_until(due)).await.is_none() {
                     return;
                 }
-                let rider = &mut self.riders[index];
-                // The next tick is due already: it stands for this one too.
-                if due.elapsed() >= interval {
+                if superseded(due, interval, Instant::now()) {
                     tally(&self.tally).skip(1);
                     continue;
                 }
-                let Some(at) = rider.times.next(SystemClock.wall()) else { continue };
-                let body = rider.hive.read(at);
-                self.deliver(body).await;
+                let rider = &mut self.riders[index];
+                if let Some(at) = rider.times.next(SystemClock.wall()) {
+                    let body = rider.hive.read(at);
+                    self.deliver(body).await;
+                }
             }
+            tick += interval;
         }
     }
 
@@ -150,8 +151,16 @@ impl Drive {
     }
 }
 
+/// Whether the next tick is due as well, and stands for this one too.
+fn superseded(due: Instant, interval: Duration, now: Instant) -> bool {
+    now >= due + interval
+}
+
 /// The shared counts. A thread that panicked while it counted leaves nothing that is worse than
 /// a count that is off by one.
 pub(super) fn tally(shared: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
     shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,8 @@ use hive_contract::units::{
     Celsius, Count, CpuPercent, Load, Mebibytes, Milliseconds, Percent, Seconds, Watts,
 };
 use hive_contract::{HiveId, Timestamp};
-use serde::Serialize;
 
+use super::json::Json;
 use super::models::{GPU_KINDS, GpuKind};
 use super::worker::{Behaviour, Pids, Place};
 
@@ -42,15 +42,15 @@ pub(super) struct Shape {
 
 /// A heartbeat that can be changed in place: the contract's own, whose lists are sealed, without
 /// the cost of building and checking them anew every time.
-#[derive(Debug, Serialize)]
-struct Reading {
-    hive: HiveFigures,
-    timestamp: Timestamp,
-    interval_ms: Milliseconds,
-    workers: Vec<Worker>,
-    gpus: Vec<Gpu>,
-    node: Node,
-    agent: Agent,
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) hive: HiveFigures,
+    pub(super) timestamp: Timestamp,
+    pub(super) interval_ms: Milliseconds,
+    pub(super) workers: Vec<Worker>,
+    pub(super) gpus: Vec<Gpu>,
+    pub(super) node: Node,
+    pub(super) agent: Agent,
 }
 
 /// One GPU beyond what its figures say.
@@ -153,9 +153,8 @@ impl Hive {
     /// Lets one interval pass and reads the machine at this time.
     pub(super) fn read(&mut self, at: Timestamp) -> Bytes {
         self.advance(at);
-        let mut json = Vec::with_capacity(self.json_len + 256);
-        serde_json::to_writer(&mut json, &self.reading)
-            .expect("a heartbeat has no map with keys that JSON could not write");
+        let mut json = String::with_capacity(self.json_len + 256);
+        self.reading.write_to(&mut json);
         self.json_len = json.len();
         json.into()
     }

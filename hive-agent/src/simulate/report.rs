@@ -51,6 +51,8 @@ struct Refusal {
     detail: String,
 }
 
+/// Kinds of refusals that are told apart.
+const MAX_REFUSALS: usize = 256;
 /// Wait before the next try where the queen names none, and the most that is waited.
 const USUAL_WAIT: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -125,11 +127,15 @@ impl Tally {
         let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
         let status = reply.status;
         // The queen has about twenty codes; whatever else answers must not fill the memory.
-        let code = refusal.code.chars().take(64).collect();
-        if self.refusals.len() < 256 || self.refusals.contains_key(&(status, String::new())) {
-            *self.refusals.entry((status, code)).or_default() += 1;
+        let mut kind = (status, refusal.code.chars().take(64).collect());
+        if self.refusals.len() >= MAX_REFUSALS && !self.refusals.contains_key(&kind) {
+            kind.1 = "other".to_owned();
         }
-        self.last_trouble = Some(format!("{status} {}: {}", refusal.code, refusal.detail));
+        *self.refusals.entry(kind).or_default() += 1;
+        self.last_trouble = Some(match (refusal.code.as_str(), refusal.detail.as_str()) {
+            ("", _) => status.to_string(),
+            (code, detail) => format!("{status} {code}: {detail}"),
+        });
         match status {
             429 | 503 => Verdict::Again(reply.retry_after.unwrap_or(USUAL_WAIT).min(MAX_WAIT)),
             _ => Verdict::Settled,

@@ -1,0 +1,295 @@
+//! The figures of one worker: its cgroup's counters, and its processes where the cgroup has none.
+//!
+//! Invariant: what cannot be read is null and has its sentence in `agent.errors`; a worker, or
+//! a part of one, that simply ended between two readings is no error.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use hive_contract::bounded::Bounded;
+use hive_contract::heartbeat::Worker;
+use hive_contract::text::ModelName;
+use hive_contract::units::{Count, CpuPercent, Mebibytes, MebibytesPerSecond, Seconds};
+use rustix::io::Errno;
+
+use super::Scan;
+use super::cgroup::{Place, Tree};
+use super::file::{KeptFile, is_gone};
+use super::growth::Growth;
+use super::process::Process;
+use super::storage::Storage;
+use super::text::keyed;
+
+/// One instance directory, from reading to reading.
+pub(super) struct Meter {
+    place: Place,
+    tree: Tree,
+    cpu_stat: KeptFile,
+    memory_stat: KeptFile,
+    io_stat: KeptFile,
+    cpu: Growth,
+    storage: Storage,
+    /// In ascending order of their PIDs.
+    processes: Vec<Process>,
+}
+
+/// What a counter file of the cgroup gave.
+enum Counter<T> {
+    Value(T),
+    /// The file is not there: the controller is off.
+    Absent,
+    /// The cgroup is gone, or the error is already reported.
+    Unknown,
+}
+
+impl Meter {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            place,
+            tree: Tree::default(),
+            cpu_stat: KeptFile::default(),
+            memory_stat: KeptFile::default(),
+            io_stat: KeptFile::default(),
+            cpu: Growth::default(),
+            storage: Storage::default(),
+            processes: Vec::new(),
+        }
+    }
+
+    /// Whether this is the directory that is measured here, and not a later one of its name.
+    pub(super) fn is_of(&self, place: &Place) -> bool {
+        self.place == *place
+    }
+
+    /// Reads everything; `None` while no process lives there.
+    pub(super) fn read(&mut self, scan: &mut Scan<'_>) -> Option<Worker> {
+        self.find_processes(scan);
+        let Some(main) = self.main_process() else {
+            self.cpu.reset();
+            self.storage.reset();
+            return None;
+        };
+        let (pid, age) =
+            (self.processes[main].pid, scan.age(self.processes[main].stat.started_ticks));
+        let (io_r_mb_s, io_w_mb_s) = self.storage(scan);
+        Some(Worker {
+            pid: Count::from_integer(pid.into()).ok()?,
+            group: self.place.group.clone(),
+            instance: self.place.instance.clone(),
+            cpu_pct: self.cpu(scan),
+            rss_mb: self.memory(scan),
+            gpu_util_pct: None,
+            vram_mb: None,
+            total_vram_mb: None,
+            model: self.model(main, scan),
+            uptime_s: Seconds::from_integer(age.as_secs()).ok(),
+            io_r_mb_s,
+            io_w_mb_s,
+            gpus: Bounded::default(),
+            requests_running: None,
+            requests_waiting: None,
+            kv_cache_pct: None,
+        })
+    }
+
+    fn find_processes(&mut self, scan: &mut Scan<'_>) {
+        let pids = match self.tree.pids(&self.place.dir, scan.buffer) {
+            Ok(found) => {
+                if found.is_cut {
+                    let reason = "has too many processes or nested cgroups; not all are looked at";
+                    scan.complaints.add(&self.place, reason);
+                }
+                found.pids
+            }
+            Err(error) => {
+                scan.complaints.add(&self.place, error);
+                Vec::new()
+            }
+        };
+        let at = scan.clock.monotonic();
+        let has_ended = |process: &mut Process| {
+            if pids.binary_search(&process.pid).is_err() {
+                return true;
+            }
+            let lives = process.refresh(scan.buffer);
+            complain(lives, &self.place, process.pid, scan) != Some(true)
+        };
+        let ended: Vec<Process> = self.processes.extract_if(.., has_ended).collect();
+        for child in &ended {
+            if let Ok(parent) = self.position(child.stat.parent) {
+                self.processes[parent].inherit_io(child, at);
+            }
+        }
+        for &pid in &pids {
+            if self.position(pid).is_err() {
+                let process = Process::open(pid, scan);
+                if let Some(Some(process)) = complain(process, &self.place, pid, scan) {
+                    let index = self.processes.partition_point(|known| known.pid < pid);
+                    self.processes.insert(index, process);
+                }
+            }
+        }
+    }
+
+    fn position(&self, pid: u32) -> Result<usize, usize> {
+        self.processes.binary_search_by_key(&pid, |process| process.pid)
+    }
+
+    /// The process that stands for the worker: the earliest of those that were started from
+    /// outside the cgroup, or else the earliest of all.
+    fn main_process(&self) -> Option<usize> {
+        let rank = |index: &usize| {
+            let Process { pid, stat, .. } = &self.processes[*index];
+            (self.position(stat.parent).is_ok(), stat.started_ticks, *pid)
+        };
+        (0..self.processes.len()).min_by_key(rank)
+    }
+
+    fn cpu(&mut self, scan: &mut Scan<'_>) -> Option<CpuPercent> {
+        let Self { cpu_stat, place, .. } = self;
+        let usage = counter(cpu_stat, "cpu.stat", place, scan, |text| keyed(text, "usage_usec"));
+        let cores = match usage {
+            Counter::Value((usage_us, at)) => self.cpu.per_s(usage_us, at)? / 1e6,
+            Counter::Unknown => {
+                self.cpu.reset();
+                return None;
+            }
+            Counter::Absent => {
+                let at = scan.clock.monotonic();
+                let rates = self.processes.iter_mut().map(|process| process.cpu_ticks_per_s(at));
+                sum_of_known(rates)? / scan.ticks_per_s as f64
+            }
+        };
+        CpuPercent::measured(cores * 100.0)
+    }
+
+    /// Anonymous memory and mapped files, each page once; without the memory controller the
+    /// sum over the processes, in which shared pages count for each.
+    fn memory(&mut self, scan: &mut Scan<'_>) -> Option<Mebibytes> {
+        let Self { memory_stat, place, .. } = self;
+        let resident = counter(memory_stat, "memory.stat", place, scan, |text| {
+            keyed(text, "anon")?.checked_add(keyed(text, "file_mapped")?)
+        });
+        let bytes = match resident {
+            Counter::Value((bytes, _)) => bytes,
+            Counter::Unknown => return None,
+            Counter::Absent => {
+                let mut pages = 0_u64;
+                for process in &mut self.processes {
+                    let resident = process.resident_pages(scan.buffer);
+                    let resident = complain(resident, &self.place, process.pid, scan)?;
+                    pages = pages.saturating_add(resident);
+                }
+                pages.saturating_mul(scan.page_size)
+            }
+        };
+        Some(Mebibytes::whole_from_bytes(bytes))
+    }
+
+    fn storage(
+        &mut self,
+        scan: &mut Scan<'_>,
+    ) -> (Option<MebibytesPerSecond>, Option<MebibytesPerSecond>) {
+        let text = self.io_stat.read_record(&self.place.dir, "io.stat", scan.buffer);
+        let (read, written) = match text {
+            Ok(text) => self.storage.per_s(text, scan.clock.monotonic(), scan.sys_root),
+            Err(error) if is_absent(&error) => self.storage_of_processes(scan),
+            Err(error) => {
+                self.storage.reset();
+                report(&error, &self.place, "io.stat", scan);
+                (None, None)
+            }
+        };
+        let rate = |bytes: f64| MebibytesPerSecond::measured(bytes / f64::from(1 << 20));
+        (read.and_then(rate), written.and_then(rate))
+    }
+
+    fn storage_of_processes(&mut self, scan: &mut Scan<'_>) -> (Option<f64>, Option<f64>) {
+        let at = scan.clock.monotonic();
+        let mut sum = None;
+        for process in &mut self.processes {
+            match complain(process.io_per_s(at, scan.buffer), &self.place, process.pid, scan) {
+                // With a part unknown, the sum is unknown.
+                None => return (None, None),
+                Some(None) => {}
+                Some(Some((read, written))) => {
+                    let (sum_read, sum_written) = sum.unwrap_or((0.0, 0.0));
+                    sum = Some((sum_read + read, sum_written + written));
+                }
+            }
+        }
+        sum.unzip()
+    }
+
+    /// From the main process, or else from whichever process of the tree names one.
+    fn model(&mut self, main: usize, scan: &mut Scan<'_>) -> Option<ModelName> {
+        let main_pid = self.processes[main].pid;
+        let others =
+            self.processes.iter().map(|process| process.pid).filter(|&pid| pid != main_pid);
+        let order: Vec<u32> = std::iter::once(main_pid).chain(others).collect();
+        order.into_iter().find_map(|pid| {
+            let index = self.position(pid).ok()?;
+            let process = &mut self.processes[index];
+            let age = scan.age(process.stat.started_ticks);
+            process.model(age, scan.buffer).cloned()
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.group, self.instance)
+    }
+}
+
+/// Reads one counter file, with the moment of the reading.
+fn counter(
+    file: &mut KeptFile,
+    name: &str,
+    place: &Place,
+    scan: &mut Scan<'_>,
+    parse: impl FnOnce(&[u8]) -> Option<u64>,
+) -> Counter<(u64, Duration)> {
+    match file.read_record(&place.dir, name, scan.buffer) {
+        Ok(text) => {
+            let at = scan.clock.monotonic();
+            match parse(text) {
+                Some(value) => Counter::Value((value, at)),
+                None => {
+                    scan.complaints.add(place, format_args!("{name} has an unknown form"));
+                    Counter::Unknown
+                }
+            }
+        }
+        Err(error) if is_absent(&error) => Counter::Absent,
+        Err(error) => {
+            report(&error, place, name, scan);
+            Counter::Unknown
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::NOENT)
+}
+
+/// Reports an error, unless it only says that the cgroup has ended.
+fn report(error: &io::Error, place: &Place, name: &str, scan: &mut Scan<'_>) {
+    if !is_gone(error) {
+        scan.complaints.add(place, format_args!("cannot read {name}: {error}"));
+    }
+}
+
+/// Takes the value, or reports which process could not be read.
+fn complain<T>(result: io::Result<T>, place: &Place, pid: u32, scan: &mut Scan<'_>) -> Option<T> {
+    let report = |error| {
+        scan.complaints.add(place, format_args!("cannot read process {pid}: {error}"));
+    };
+    result.map_err(report).ok()
+}
+
+/// The sum of what is known; `None` if nothing is.
+fn sum_of_known(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    values.flatten().reduce(|sum, value| sum + value)
+}

@@ -1,0 +1,231 @@
+//! What the agent is told: by flags, by the environment, by a TOML file, by default, in that
+//! order of precedence.
+//!
+//! Invariant: a [`Config`] holds parsed values only; nothing behind it checks again.
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use hive_contract::HiveId;
+use hive_contract::ids::MAX_NAME_LEN;
+use hive_contract::text::{InvalidText, Text};
+use serde::{Deserialize, Deserializer};
+
+use crate::client::QueenUrl;
+use crate::collect::own::OwnCost;
+use crate::collect::{Roots, Settings};
+use crate::spool;
+
+mod values;
+
+pub use values::{Age, ByteSize, Interval, InvalidValue};
+
+const DEFAULT_QUEEN: &str = "http://127.0.0.1:7833";
+
+/// Everything the agent is told, parsed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the heartbeats go.
+    pub queen: QueenUrl,
+    /// The hive's name, unique in the fleet.
+    pub hive_id: HiveId,
+    /// The name or address under which the hive's workers are reached.
+    pub hostname: Text,
+    /// How often a heartbeat is collected.
+    pub interval: Interval,
+    /// The bounds of what waits while the queen is away.
+    pub spool: spool::Limits,
+    /// Where the kernel's files are.
+    pub roots: Roots,
+    /// What is measured as the agent's own cost.
+    pub own_cost: OwnCost,
+}
+
+impl Config {
+    /// The defaults, for this machine and for a collector that runs inside another program.
+    #[must_use]
+    pub fn in_process(queen: QueenUrl) -> Self {
+        Self { own_cost: OwnCost::Thread, ..Self::with_defaults(queen, &machine_hostname()) }
+    }
+
+    fn with_defaults(queen: QueenUrl, machine: &str) -> Self {
+        let is_local = queen.host() == "localhost"
+            || queen.host().parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        Self {
+            hive_id: hive_id_from(machine),
+            hostname: Text::cut(if is_local { "127.0.0.1" } else { machine }),
+            interval: Interval::default(),
+            spool: spool::Limits::default(),
+            roots: Roots::default(),
+            own_cost: OwnCost::Process,
+            queen,
+        }
+    }
+
+    /// What the collector needs of it.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            hive_id: self.hive_id.clone(),
+            hostname: self.hostname.clone(),
+            interval: Some(self.interval.get()),
+            roots: self.roots.clone(),
+            own_cost: self.own_cost,
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The file says something that is not understood.
+    #[error("the configuration file {path} is not valid")]
+    Parse {
+        /// Its path.
+        path: PathBuf,
+        /// The reason, with the key.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// What names the hive and says where to look, on every command that collects.
+#[derive(Debug, Clone, Default, Args)]
+pub struct HiveOptions {
+    /// A TOML file with any of these options as keys: hive_id = "gpu-7"
+    #[arg(long, env = "HIVE_AGENT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The queen's address [default: http://127.0.0.1:7833]
+    #[arg(long, env = "HIVE_AGENT_QUEEN", value_name = "URL")]
+    pub queen: Option<QueenUrl>,
+    /// This machine's name in the fleet [default: its hostname]
+    #[arg(long, env = "HIVE_AGENT_HIVE_ID", value_name = "NAME")]
+    pub hive_id: Option<HiveId>,
+    /// The name or address under which the workers are reached [default: the machine's
+    /// hostname; 127.0.0.1 if the queen is on this machine]
+    #[arg(long, env = "HIVE_AGENT_HOSTNAME", value_name = "HOST", value_parser = hostname)]
+    pub hostname: Option<Text>,
+    /// The directory that contains rbee.slice [default: where cgroup v2 is mounted]
+    #[arg(long, env = "HIVE_AGENT_CGROUP_ROOT", value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
+}
+
+/// Everything that `run` can be told.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunOptions {
+    /// What is the same for all commands that collect.
+    #[command(flatten)]
+    pub hive: HiveOptions,
+    /// How often to collect and send: 100ms to 60s [default: 1s]
+    #[arg(long, env = "HIVE_AGENT_INTERVAL", value_name = "TIME")]
+    pub interval: Option<Interval>,
+    /// Keep at most so much for a queen that does not answer; beyond it the oldest heartbeats
+    /// are dropped [default: 16MiB]
+    #[arg(long, env = "HIVE_AGENT_SPOOL_MAX_BYTES", value_name = "SIZE")]
+    pub spool_max_bytes: Option<ByteSize>,
+    /// Keep nothing longer than this [default: 24h]
+    #[arg(long, env = "HIVE_AGENT_SPOOL_MAX_AGE", value_name = "TIME")]
+    pub spool_max_age: Option<Age>,
+}
+
+/// The keys of the TOML file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileOptions {
+    #[serde(deserialize_with = "from_text")]
+    queen: Option<QueenUrl>,
+    hive_id: Option<HiveId>,
+    hostname: Option<Text>,
+    cgroup_root: Option<PathBuf>,
+    #[serde(deserialize_with = "from_text")]
+    interval: Option<Interval>,
+    #[serde(deserialize_with = "from_text")]
+    spool_max_bytes: Option<ByteSize>,
+    #[serde(deserialize_with = "from_text")]
+    spool_max_age: Option<Age>,
+}
+
+impl HiveOptions {
+    /// The configuration of this machine.
+    ///
+    /// # Errors
+    /// The configuration file cannot be read or is not valid.
+    pub fn resolve(self) -> Result<Config, Error> {
+        RunOptions { hive: self, ..RunOptions::default() }.resolve()
+    }
+}
+
+impl RunOptions {
+    /// The configuration of this machine.
+    ///
+    /// # Errors
+    /// The configuration file cannot be read or is not valid.
+    pub fn resolve(self) -> Result<Config, Error> {
+        let file = self.hive.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        Ok(self.over(file, &machine_hostname()))
+    }
+
+    fn over(self, file: FileOptions, machine: &str) -> Config {
+        let queen = self.hive.queen.or(file.queen);
+        let queen = queen.unwrap_or_else(|| DEFAULT_QUEEN.parse().expect("the default is a URL"));
+        let default = Config::with_defaults(queen, machine);
+        let bytes = self.spool_max_bytes.or(file.spool_max_bytes).map(ByteSize::bytes);
+        let age = self.spool_max_age.or(file.spool_max_age).map(Age::get);
+        Config {
+            hive_id: self.hive.hive_id.or(file.hive_id).unwrap_or(default.hive_id),
+            hostname: self.hive.hostname.or(file.hostname).unwrap_or(default.hostname),
+            interval: self.interval.or(file.interval).unwrap_or(default.interval),
+            spool: spool::Limits {
+                bytes: bytes.unwrap_or(default.spool.bytes),
+                age: age.unwrap_or(default.spool.age),
+            },
+            roots: Roots { cgroup: self.hive.cgroup_root.or(file.cgroup_root), ..default.roots },
+            ..default
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<FileOptions, Error> {
+    let text =
+        fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn from_text<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn hostname(text: &str) -> Result<Text, InvalidText> {
+    if text.is_empty() { Err(InvalidText::Empty) } else { Text::new(text) }
+}
+
+fn machine_hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A hive's name from a hostname: what is not allowed in a name becomes `-`.
+fn hive_id_from(machine: &str) -> HiveId {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._:@-".contains(c);
+    let name: String =
+        machine.chars().take(MAX_NAME_LEN).map(|c| if allowed(c) { c } else { '-' }).collect();
+    let name = if name.is_empty() { "localhost".to_owned() } else { name };
+    HiveId::new(name).expect("every character was made an allowed one")
+}
+
+#[cfg(test)]
+mod tests;

@@ -204,20 +204,7 @@ fn drives(
         interval_ms,
     };
     let connections = args.connections.unwrap_or(USUAL_CONNECTIONS).min(args.hives);
-    let pace = if args.flat_out {
-        Pace::FlatOut
-    } else {
-        Pace::Every { interval: args.interval, from: Instant::now() }
-    };
-    let mut drives: Vec<Drive> = (0..connections)
-        .map(|_| Drive {
-            client: Client::new(&args.queen, Timeouts::default()),
-            riders: Vec::with_capacity(args.hives / connections + 1),
-            pace,
-            tally: Arc::clone(shared),
-            stop: stop.clone(),
-        })
-        .collect();
+    let mut shares: Vec<Vec<Rider>> = (0..connections).map(|_| Vec::new()).collect();
     for number in 0..args.hives {
         let offset_ns = args.interval.as_nanos() * number as u128 / args.hives as u128;
         let offset = Duration::from_nanos(offset_ns as u64);
@@ -230,9 +217,22 @@ fn drives(
         };
         let hive = Hive::new(&shape, number, start.unwrap_or(now))?;
         // Neighbours in time go to different connections, so that none waits for the other.
-        drives[number % connections].riders.push(Rider { hive, offset, times });
+        shares[number % connections].push(Rider { hive, offset, times });
     }
-    Ok(drives)
+    // The pace begins when the fleet stands: otherwise it would begin with a backlog.
+    let pace = if args.flat_out {
+        Pace::FlatOut
+    } else {
+        Pace::Every { interval: args.interval, from: Instant::now() }
+    };
+    let drive = |riders| Drive {
+        client: Client::new(&args.queen, Timeouts::default()),
+        riders,
+        pace,
+        tally: Arc::clone(shared),
+        stop: stop.clone(),
+    };
+    Ok(shares.into_iter().map(drive).collect())
 }
 
 /// Waits for the end, tells the progress, and passes Ctrl-C and the end of the time on.

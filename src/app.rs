@@ -3,7 +3,7 @@
 //! Invariant: the shutdown has an order. First nothing new is accepted and the streams end,
 //! then the writer drains its queue, then the file is closed. Every task is awaited.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub struct App {
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
-    local_hive: Option<LocalHive>,
+    local_hive: Option<hive_agent::config::Config>,
     hives: usize,
     shutdown: CancellationToken,
 }
@@ -116,7 +116,9 @@ impl App {
         let collector = self.local_hive.map(|config| {
             let stop = self.shutdown.clone();
             tokio::spawn(async move {
-                let _ = (config, stop);
+                if let Err(error) = hive_agent::agent::run(config, stop).await {
+                    tracing::error!(error = %error, "this machine is not collected");
+                }
             })
         });
         // The router holds the way to the writer: it goes with the server.
@@ -129,11 +131,14 @@ impl App {
 }
 
 /// The collector of this machine posts over HTTP like any other.
-fn local_hive(address: SocketAddr) -> LocalHive {
-    let _ = address;
-    LocalHive { hive_id: "x".into() }
-}
-
-struct LocalHive {
-    hive_id: String,
+fn local_hive(address: SocketAddr) -> hive_agent::config::Config {
+    // Bound to every address, she is reached on the loopback one.
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let url = format!("http://{}", SocketAddr::new(ip, address.port()));
+    let queen = url.parse().expect("an address makes a URL");
+    hive_agent::config::Config::in_process(queen)
 }

@@ -1,7 +1,7 @@
 //! Flags, environment and file become one [`Config`], in that order of precedence.
 //!
 //! Every option exists three times under one name: `--retention-raw`, `QUEEN_RETENTION_RAW`,
-//! and the key `retention-raw` of the TOML file.
+//! and the key `retention_raw` of the TOML file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,9 +40,9 @@ pub enum Command {
 
 /// The options, as flags, environment variables, or keys of the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct Options {
-    /// A TOML file with any of these options, named as the flags are
+    /// A TOML file with any of these options, as keys: retention_raw = "7d"
     #[arg(long, env = "QUEEN_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -136,7 +136,7 @@ pub enum ConfigError {
         source: toml::de::Error,
     },
     /// Two options contradict each other.
-    #[error("stale-intervals ({stale}) must be more than live-intervals ({live})")]
+    #[error("stale_intervals ({stale}) must be more than live_intervals ({live})")]
     Intervals {
         /// As given.
         live: u32,
@@ -187,9 +187,9 @@ impl Config {
             liveness: crate::registry::Liveness { live_intervals: live, stale_intervals: stale },
         };
         let least = [
-            ("live-intervals", "1", live >= 1),
-            ("retention-raw", "1m", config.retention_raw >= Duration::from_mins(1)),
-            ("max-hives", "1", config.max_hives >= 1),
+            ("live_intervals", "1", live >= 1),
+            ("retention_raw", "1m", config.retention_raw >= Duration::from_mins(1)),
+            ("max_hives", "1", config.max_hives >= 1),
         ];
         match least.into_iter().find(|(_, _, holds)| !holds) {
             Some((option, min, _)) => Err(ConfigError::TooSmall { option, min }),
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let file = file("bind = '127.0.0.1:1'\nretention-raw = '2d'\nlocal-hive = false\n");
+        let file = file("bind = '127.0.0.1:1'\nretention_raw = '2d'\nlocal_hive = false\n");
         let path = file.path().to_str().unwrap();
         let config =
             Config::load(options(&["queen", "--config", path, "--bind", "127.0.0.1:2"])).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         let error = Config::load(options(&["queen", "--live-intervals", "30"])).unwrap_err();
-        assert_eq!(error.to_string(), "stale-intervals (30) must be more than live-intervals (30)");
+        assert_eq!(error.to_string(), "stale_intervals (30) must be more than live_intervals (30)");
         assert!(Config::load(options(&["queen", "--retention-raw", "1s"])).is_err());
     }
 }

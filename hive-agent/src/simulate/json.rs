@@ -48,7 +48,7 @@ macro_rules! whole {
 macro_rules! object {
     ($name:ident { $first:ident $(, $field:ident)* $(,)? }) => {
         impl Json for $name {
-            // All in one function takes half as long again: its figures leave the registers.
+            // Measured: inlined into one function, all of it takes half as long again.
             #[inline(never)]
             fn write_to(&self, out: &mut String) {
                 let Self { $first, $($field),* } = self;

@@ -69,32 +69,8 @@ CREATE TABLE heartbeats_live (
 
 -- The newest reading of each hive, by its timestamp.
 CREATE TABLE hive_newest (
-    hive INTEGER PRIMARY KEY,
-    id   INTEGER NOT NULL,                  -- of the heartbeat
-    ts   INTEGER NOT NULL                   -- ms since the epoch
+    hive  INTEGER PRIMARY KEY,
+    id    INTEGER NOT NULL,                 -- of the heartbeat
+    ts    INTEGER NOT NULL,                 -- ms since the epoch
+    block INTEGER                           -- where it was sealed; NULL while it is live
 ) STRICT;
-
--- One row for each worker and second.
-CREATE VIEW history AS
-SELECT strftime('%Y-%m-%d %H:%M:%f', h.ts / 1000.0, 'unixepoch') AS ts,
-       h.ts                AS ts_ms,
-       hives.id            AS hive,
-       r."group"           AS "group",
-       r.instance          AS instance,
-       r.pid               AS pid,
-       r.model             AS model,
-       s.value ->> 1       AS cpu_pct,
-       s.value ->> 2       AS rss_mb,
-       s.value ->> 3       AS io_r_mb_s,
-       s.value ->> 4       AS io_w_mb_s,
-       s.value ->> 6       AS gpu_util_pct,
-       s.value ->> 7       AS vram_mb,
-       r.total_vram_mb     AS total_vram_mb,
-       s.value ->> 5       AS uptime_s,
-       s.value ->> 8       AS requests_running,
-       s.value ->> 9       AS requests_waiting,
-       s.value ->> 10      AS kv_cache_pct
-  FROM heartbeats_live AS h
-  JOIN hives ON hives.hive = h.hive
-  JOIN json_each(h.samples) AS s
-  JOIN worker_runs AS r ON r.run = s.value ->> 0;

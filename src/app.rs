@@ -64,7 +64,7 @@ impl App {
         let feed = Feed::new(config.max_streams);
         let registry = HiveRegistry::new(config.max_hives, config.liveness, clock);
         let (writer, writer_task, readings) =
-            writer::prepare(database, feed.clone(), clock).await?;
+            writer::prepare(database, config.seal_after, feed.clone(), clock).await?;
         let hives = readings.len();
         for reading in readings {
             let received = clock::moment(reading.id);

@@ -61,6 +61,9 @@ pub struct Options {
     /// How long single readings are kept; older ones are not taken [default: 7d]
     #[arg(long, env = "QUEEN_RETENTION_RAW", value_name = "TIME")]
     pub retention_raw: Option<Span>,
+    /// Age at which single readings are sealed into blocks [default: 60s]
+    #[arg(long, env = "QUEEN_SEAL_AFTER", value_name = "TIME")]
+    pub seal_after: Option<Span>,
     /// The most hives that are known at once [default: 65536]
     #[arg(long, env = "QUEEN_MAX_HIVES", value_name = "N")]
     pub max_hives: Option<usize>,
@@ -108,6 +111,8 @@ pub struct Config {
     pub durability: Durability,
     /// How long single readings are kept.
     pub retention_raw: Duration,
+    /// Age at which single readings are sealed.
+    pub seal_after: Duration,
     /// The most hives.
     pub max_hives: usize,
     /// The most streams.
@@ -182,6 +187,10 @@ impl Config {
             local_hive: given.local_hive.or(file.local_hive).unwrap_or(bind.ip().is_loopback()),
             durability: given.durability.or(file.durability).unwrap_or_default(),
             retention_raw: retention_raw.map_or(Duration::from_hours(7 * 24), |span| span.0),
+            seal_after: given
+                .seal_after
+                .or(file.seal_after)
+                .map_or(Duration::from_mins(1), |span| span.0),
             max_hives: given.max_hives.or(file.max_hives).unwrap_or(65_536),
             max_streams: given.max_streams.or(file.max_streams).unwrap_or(1024),
             liveness: crate::registry::Liveness { live_intervals: live, stale_intervals: stale },
@@ -189,6 +198,7 @@ impl Config {
         let least = [
             ("live_intervals", "1", live >= 1),
             ("retention_raw", "1m", config.retention_raw >= Duration::from_mins(1)),
+            ("seal_after", "1s", config.seal_after >= Duration::from_secs(1)),
             ("max_hives", "1", config.max_hives >= 1),
         ];
         match least.into_iter().find(|(_, _, holds)| !holds) {

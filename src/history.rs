@@ -3,7 +3,11 @@
 //! - [`open`]: opens, checks and migrates the file, and holds the lock that keeps others out;
 //! - [`writer`]: the one task that writes: group commit, acknowledgement, publication;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
+//! - `insert`: many rows in one statement;
 //! - `codec`: a heartbeat to its row and back;
+//! - `seal`: live readings become sorted blocks with rollups;
+//! - `rollup`: mergeable sums, and the columns that hold them;
+//! - [`metric`]: what is measured;
 //! - `live`: which readings are in the live part, to tell duplicates;
 //! - [`warm`]: the newest reading of each hive, to start with.
 //!
@@ -14,8 +18,12 @@
 
 mod codec;
 mod dictionary;
+mod insert;
 mod live;
+pub mod metric;
 pub mod open;
+mod rollup;
+mod seal;
 pub mod warm;
 pub mod writer;
 

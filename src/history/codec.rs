@@ -151,19 +151,28 @@ fn encode_worker(
         .figure(worker.requests_waiting, Count::push_decimal)
         .figure(worker.kv_cache_pct, Percent::push_decimal)
         .nested(worker.gpus.is_empty(), |out| {
-            let mut list = ArrayWriter::open(out);
-            for (gpu, &id) in worker.gpus.iter().zip(gpu_ids) {
-                list.nested(false, |out| {
-                    ArrayWriter::open(out)
-                        .integer(id)
-                        .figure(gpu.util_pct, Percent::push_decimal)
-                        .figure(gpu.vram_mb, Mebibytes::push_decimal)
-                        .close();
-                });
-            }
-            list.close();
+            let gpus = worker.gpus.iter().zip(gpu_ids);
+            encode_worker_gpus(out, gpus.map(|(gpu, &id)| (id, gpu.util_pct, gpu.vram_mb)));
         })
         .close();
+}
+
+/// A worker's part of each GPU: the GPU's number, util_pct, vram_mb.
+pub(super) fn encode_worker_gpus(
+    out: &mut String,
+    gpus: impl Iterator<Item = (i64, Option<Percent>, Option<Mebibytes>)>,
+) {
+    let mut list = ArrayWriter::open(out);
+    for (gpu, util_pct, vram_mb) in gpus {
+        list.nested(false, |out| {
+            ArrayWriter::open(out)
+                .integer(gpu)
+                .figure(util_pct, Percent::push_decimal)
+                .figure(vram_mb, Mebibytes::push_decimal)
+                .close();
+        });
+    }
+    list.close();
 }
 
 fn encode_node(out: &mut String, heartbeat: &Heartbeat, description: i64) {

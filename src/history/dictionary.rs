@@ -10,14 +10,11 @@ use std::sync::Arc;
 use hive_contract::HiveId;
 use hive_contract::heartbeat::{Gpu, Heartbeat, Worker, WorkerGpu};
 use hive_contract::units::Mebibytes;
-use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::codec::RowIds;
-
-/// Rows in one INSERT: beyond this the gain is small, and SQLite's limit of variables is far.
-const ROWS_PER_STATEMENT: usize = 100;
+use super::insert::{Values, bind_any, pieces};
 
 #[derive(Debug, Default)]
 pub(super) struct Dictionary {
@@ -264,8 +261,6 @@ impl Found {
     }
 }
 
-type Values<'q> = Separated<'q, Sqlite, &'static str>;
-
 /// A row that is found by its identity or made.
 trait Identity: Eq + std::hash::Hash + Sized {
     /// `INSERT INTO table (columns)`.
@@ -281,7 +276,7 @@ async fn upsert<T: Identity>(
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<HashMap<T, i64>> {
     let mut found = HashMap::with_capacity(identities.len());
-    for chunk in identities.chunks(ROWS_PER_STATEMENT) {
+    for chunk in pieces(&identities) {
         let mut statement = QueryBuilder::<Sqlite>::new(T::INSERT);
         statement.push_values(chunk, |mut values, identity| identity.bind(&mut values));
         statement.push(T::RETURNING);
@@ -291,17 +286,6 @@ async fn upsert<T: Identity>(
         }
     }
     Ok(found)
-}
-
-fn bind_figure(values: &mut Values<'_>, figure: Option<Mebibytes>) {
-    match figure {
-        Some(figure) if figure.thousandths() % 1000 == 0 => {
-            values.push_bind((figure.thousandths() / 1000) as i64);
-        }
-        figure => {
-            values.push_bind(figure.map(Mebibytes::get));
-        }
-    }
 }
 
 fn read_figure(row: &SqliteRow, column: usize) -> sqlx::Result<Option<Mebibytes>> {
@@ -320,7 +304,7 @@ impl Identity for RunIdentity {
         values.push_bind(self.hive).push_bind(self.pid);
         values.push_bind(self.group.clone()).push_bind(self.instance.clone());
         values.push_bind(self.model.clone());
-        bind_figure(values, self.total_vram_mb);
+        bind_any(values, self.total_vram_mb.map(Mebibytes::thousandths));
     }
 
     fn read(row: &SqliteRow) -> sqlx::Result<(Self, i64)> {
@@ -344,7 +328,7 @@ impl Identity for GpuIdentity {
     fn bind(&self, values: &mut Values<'_>) {
         values.push_bind(self.hive).push_bind(self.uuid.clone());
         values.push_bind(self.index).push_bind(self.name.clone());
-        bind_figure(values, self.memory_total_mb);
+        bind_any(values, self.memory_total_mb.map(Mebibytes::thousandths));
     }
 
     fn read(row: &SqliteRow) -> sqlx::Result<(Self, i64)> {
@@ -364,7 +348,7 @@ async fn insert_hives(
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<Vec<(HiveId, i64)>> {
     let mut inserted = Vec::with_capacity(new.len());
-    for chunk in new.chunks(ROWS_PER_STATEMENT) {
+    for chunk in pieces(&new) {
         let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO hives (id) ");
         statement.push_values(chunk, |mut values, id| {
             values.push_bind(id.as_str());
@@ -399,7 +383,7 @@ async fn insert_description(
         values.push_bind(said.version.as_ref().map(|text| text.as_str()));
         values.push_bind(heartbeat.interval_ms.map(|interval| interval.get()));
         values.push_bind(node.and_then(|n| n.cpu_count).map(|count| count.whole() as i64));
-        bind_figure(&mut values, node.and_then(|n| n.memory_total_mb));
+        bind_any(&mut values, node.and_then(|n| n.memory_total_mb).map(Mebibytes::thousandths));
         let agent = heartbeat.agent.as_ref();
         values.push_bind(agent.and_then(|a| a.version.as_ref()).map(|text| text.as_str()));
     });

@@ -10,15 +10,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use hive_contract::Heartbeat;
-use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 use super::codec;
 use super::dictionary::Dictionary;
-use super::live::LiveIndex;
+use super::insert::{Values, insert};
+use super::live::{Known, LiveIndex, Reading as LiveReading};
 use super::open::Database;
+use super::seal::{MAX_LIVE_SAMPLES, Sealer};
 use super::warm::{Reading, WarmError};
 use crate::clock::Clock;
 use crate::feed::{Event, Feed};
@@ -28,8 +34,10 @@ use crate::feed::{Event, Feed};
 const QUEUE_BYTES: usize = 32 << 20;
 /// Requests in one transaction: enough to spread the cost of a sync, few enough for a prompt ack.
 const BATCH_REQUESTS: usize = 512;
-/// Rows in one INSERT.
-const ROWS_PER_STATEMENT: usize = 100;
+/// How often it is looked whether something is due to be sealed.
+const TICK: Duration = Duration::from_secs(1);
+/// Pause after a failed slice, so that a full disk is not asked thousands of times a second.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// What became of a heartbeat that is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +144,7 @@ pub struct WriterTask {
     database: Database,
     dictionary: Dictionary,
     live: LiveIndex,
+    sealer: Sealer,
     ids: Arc<AtomicI64>,
     feed: Feed,
     clock: Clock,
@@ -147,15 +156,23 @@ pub struct WriterTask {
 /// The database cannot be read.
 pub async fn prepare(
     mut database: Database,
+    seal_after: Duration,
     feed: Feed,
     clock: Clock,
 ) -> Result<(Writer, WriterTask, Vec<Reading>), WarmError> {
     let connection = &mut database.writer;
+    let seal_after_ms = i64::try_from(seal_after.as_millis()).unwrap_or(i64::MAX);
+    let sealer = Sealer::open(seal_after_ms, connection).await?;
     let mut dictionary = Dictionary::load(connection).await?;
     let mut live = LiveIndex::default();
-    let mut last_id = 0;
+    let mut last_id =
+        sqlx::query_file_scalar!("queries/last_id.sql").fetch_one(&mut *connection).await?;
+    for row in sqlx::query_file!("queries/newest_times.sql").fetch_all(&mut *connection).await? {
+        live.note_newest(row.hive, row.ts);
+    }
     for row in sqlx::query_file!("queries/live_readings.sql").fetch_all(&mut *connection).await? {
-        live.insert(row.hive, row.ts, row.id);
+        let samples = u16::try_from(row.samples).unwrap_or(u16::MAX);
+        live.insert(row.hive, LiveReading { ts: row.ts, id: row.id, samples });
         last_id = last_id.max(row.id);
     }
     let readings = super::warm::newest(connection, &mut dictionary).await?;
@@ -168,7 +185,17 @@ pub async fn prepare(
         storage: storage_now,
         last_id: Arc::clone(&ids),
     };
-    let task = WriterTask { queue: waiting, storage, database, dictionary, live, ids, feed, clock };
+    let task = WriterTask {
+        queue: waiting,
+        storage,
+        database,
+        dictionary,
+        live,
+        sealer,
+        ids,
+        feed,
+        clock,
+    };
     Ok((writer, task, readings))
 }
 
@@ -176,30 +203,70 @@ impl WriterTask {
     /// Writes until every [`Writer`] is gone and the queue is empty, then closes the file.
     pub async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_REQUESTS);
-        while self.queue.recv_many(&mut batch, BATCH_REQUESTS).await > 0 {
-            let stored = self.store(&batch).await;
-            match stored {
-                Ok(stored) => {
-                    self.remember(&stored);
-                    self.report(Storage::Ready);
-                    // Acknowledged before published: an agent waits for it, a reader does not.
-                    for (write, acks) in batch.drain(..).zip(stored.acks) {
-                        // The agent may be gone; it will ask again and get a duplicate's answer.
-                        let _ = write.reply.send(Ok(acks));
-                    }
-                    self.feed.publish(stored.events);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let received = if self.sealer.is_busy() {
+                // A slice of sealing follows in any case: take only what waits already.
+                self.queue.recv_many(&mut batch, BATCH_REQUESTS).now_or_never()
+            } else {
+                tokio::select! {
+                    biased;
+                    received = self.queue.recv_many(&mut batch, BATCH_REQUESTS) => Some(received),
+                    _ = tick.tick() => None,
                 }
-                Err(error) => {
-                    // The numbers found in this transaction were rolled back with it.
-                    self.forget().await;
-                    self.report(Storage::Degraded { reason: error.to_string() });
-                    for write in batch.drain(..) {
-                        let _ = write.reply.send(Err(WriteError::Unavailable));
-                    }
+            };
+            match received {
+                Some(0) => break,
+                Some(_) => self.write(&mut batch).await,
+                None => {
+                    let now_ms = self.clock.now().millis();
+                    self.sealer.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
+                }
+            }
+            if self.live.samples() >= MAX_LIVE_SAMPLES {
+                let now_ms = self.clock.now().millis();
+                self.sealer.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
+            }
+            self.seal().await;
+        }
+        self.database.close().await;
+    }
+
+    async fn write(&mut self, batch: &mut Vec<Write>) {
+        match self.store(batch).await {
+            Ok(stored) => {
+                for &(hive, reading) in &stored.readings {
+                    self.live.insert(hive, reading);
+                }
+                self.report(Storage::Ready);
+                // Acknowledged before published: an agent waits for it, a reader does not.
+                for (write, acks) in batch.drain(..).zip(stored.acks) {
+                    // The agent may be gone; it will ask again and get a duplicate's answer.
+                    let _ = write.reply.send(Ok(acks));
+                }
+                self.feed.publish(stored.events);
+            }
+            Err(error) => {
+                // The numbers found in this transaction were rolled back with it.
+                self.dictionary =
+                    Dictionary::load(&mut self.database.writer).await.unwrap_or_default();
+                self.report(Storage::Degraded { reason: error.to_string() });
+                for write in batch.drain(..) {
+                    let _ = write.reply.send(Err(WriteError::Unavailable));
                 }
             }
         }
-        self.database.close().await;
+    }
+
+    async fn seal(&mut self) {
+        if self.sealer.is_busy() {
+            let result = self.sealer.step(&mut self.live, &mut self.database.writer).await;
+            if let Err(error) = result {
+                tracing::warn!(error = %error, "sealing failed; it is tried again");
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
     }
 
     fn report(&self, storage: Storage) {
@@ -219,32 +286,26 @@ impl WriterTask {
         });
     }
 
-    fn remember(&mut self, stored: &Stored) {
-        for &(hive, ts, id) in &stored.readings {
-            self.live.insert(hive, ts, id);
-        }
-    }
-
-    async fn forget(&mut self) {
-        self.dictionary = Dictionary::load(&mut self.database.writer).await.unwrap_or_default();
-    }
-
     async fn store(&mut self, batch: &[Write]) -> sqlx::Result<Stored> {
-        let incoming = batch.iter().flat_map(|write| &write.heartbeats);
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let heartbeats = incoming.map(|incoming| &incoming.heartbeat);
+        let heartbeats = batch.iter().flat_map(|write| &write.heartbeats).map(|i| &i.heartbeat);
         let mut found = self.dictionary.find(heartbeats, &mut transaction).await?;
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();
         for write in batch {
+            let sealed = sealed(write, &self.dictionary, &self.live, &mut transaction).await?;
             let mut acks = Vec::with_capacity(write.heartbeats.len());
             for Incoming { heartbeat, late } in &write.heartbeats {
                 let ts = heartbeat.timestamp.millis();
-                let known = self.dictionary.hive(&heartbeat.hive.id).and_then(|hive| {
-                    self.live.find(hive, ts).or_else(|| fresh.get(&(hive, ts)).copied())
-                });
-                if let Some(id) = known {
+                let hive =
+                    self.dictionary.hive(&heartbeat.hive.id).ok_or(sqlx::Error::RowNotFound)?;
+                let known = match self.live.find(hive, ts) {
+                    Known::Live(id) => Some(id),
+                    Known::New => None,
+                    Known::MaybeSealed => sealed.get(&ts).copied(),
+                };
+                if let Some(id) = known.or_else(|| fresh.get(&(hive, ts)).copied()) {
                     acks.push(Ack { id, duplicate: true });
                     continue;
                 }
@@ -254,17 +315,35 @@ impl WriterTask {
                     self.dictionary.resolve(heartbeat, &mut found, &mut transaction).await?;
                 rows.push(LiveRow { id, hive, ts, arrays: codec::encode(heartbeat, ids) });
                 fresh.insert((hive, ts), id);
-                stored.readings.push((hive, ts, id));
+                let samples = u16::try_from(heartbeat.workers.len()).unwrap_or(u16::MAX);
+                stored.readings.push((hive, LiveReading { ts, id, samples }));
                 stored.events.push(Event::durable(id, Arc::clone(heartbeat), *late));
                 acks.push(Ack { id, duplicate: false });
             }
             stored.acks.push(acks);
         }
-        insert_rows(rows, &mut transaction).await?;
+        insert_rows(&rows, &mut transaction).await?;
         upsert_newest(&stored.readings, &mut transaction).await?;
         transaction.commit().await?;
         Ok(stored)
     }
+}
+
+/// The sealed readings among which a request's late heartbeats may be: id by time (ms).
+async fn sealed(
+    write: &Write,
+    dictionary: &Dictionary,
+    live: &LiveIndex,
+    connection: &mut SqliteConnection,
+) -> sqlx::Result<HashMap<i64, i64>> {
+    // One request holds one hive's heartbeats.
+    let Some(first) = write.heartbeats.first() else { return Ok(HashMap::new()) };
+    let Some(hive) = dictionary.hive(&first.heartbeat.hive.id) else { return Ok(HashMap::new()) };
+    let times = write.heartbeats.iter().map(|incoming| incoming.heartbeat.timestamp.millis());
+    let late = || times.clone().filter(|&ts| live.find(hive, ts) == Known::MaybeSealed);
+    let (Some(from), Some(to)) = (late().min(), late().max()) else { return Ok(HashMap::new()) };
+    let rows = sqlx::query_file!("queries/sealed_readings.sql", hive, from, to);
+    Ok(rows.fetch_all(connection).await?.into_iter().map(|row| (row.ts, row.id)).collect())
 }
 
 /// What a transaction stored.
@@ -272,8 +351,8 @@ impl WriterTask {
 struct Stored {
     /// One list for each request.
     acks: Vec<Vec<Ack>>,
-    /// Hive, time and id of each new heartbeat.
-    readings: Vec<(i64, i64, i64)>,
+    /// Each new heartbeat, with its hive.
+    readings: Vec<(i64, LiveReading)>,
     events: Vec<Event>,
 }
 
@@ -284,47 +363,35 @@ struct LiveRow {
     arrays: codec::Arrays,
 }
 
-async fn insert_rows(rows: Vec<LiveRow>, connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        let chunk = rows.by_ref().take(ROWS_PER_STATEMENT);
-        let mut statement = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO heartbeats_live (id, hive, ts, samples, gpus, node) ",
-        );
-        statement.push_values(chunk, |mut values, row| {
-            values.push_bind(row.id).push_bind(row.hive).push_bind(row.ts);
-            values.push_bind(row.arrays.samples);
-            values.push_bind(row.arrays.gpus);
-            values.push_bind(row.arrays.node);
-        });
-        statement.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+async fn insert_rows(rows: &[LiveRow], connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    let statement = "INSERT INTO heartbeats_live (id, hive, ts, samples, gpus, node) ";
+    let bind = |values: &mut Values<'_>, row: &LiveRow| {
+        values.push_bind(row.id).push_bind(row.hive).push_bind(row.ts);
+        for array in [&row.arrays.samples, &row.arrays.gpus, &row.arrays.node] {
+            values.push_bind(array.as_str());
+        }
+    };
+    insert(statement, rows, bind, "", connection).await
 }
 
 /// Moves each hive's newest reading forward, never back.
 async fn upsert_newest(
-    readings: &[(i64, i64, i64)],
+    readings: &[(i64, LiveReading)],
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<()> {
     let mut newest: HashMap<i64, (i64, i64)> = HashMap::with_capacity(readings.len());
-    for &(hive, ts, id) in readings {
+    for &(hive, LiveReading { ts, id, .. }) in readings {
         let entry = newest.entry(hive).or_insert((ts, id));
         if ts > entry.0 {
             *entry = (ts, id);
         }
     }
     let newest: Vec<_> = newest.into_iter().collect();
-    for chunk in newest.chunks(ROWS_PER_STATEMENT) {
-        let mut statement = QueryBuilder::<Sqlite>::new("INSERT INTO hive_newest (hive, ts, id) ");
-        statement.push_values(chunk, |mut values, &(hive, (ts, id))| {
-            values.push_bind(hive).push_bind(ts).push_bind(id);
-        });
-        statement.push(
-            " ON CONFLICT (hive) DO UPDATE SET ts = excluded.ts, id = excluded.id \
-             WHERE excluded.ts > hive_newest.ts",
-        );
-        statement.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+    let statement = "INSERT INTO hive_newest (hive, ts, id) ";
+    let then = " ON CONFLICT (hive) DO UPDATE SET ts = excluded.ts, id = excluded.id, block = NULL \
+                WHERE excluded.ts > hive_newest.ts";
+    let bind = |values: &mut Values<'_>, &(hive, (ts, id)): &(i64, (i64, i64))| {
+        values.push_bind(hive).push_bind(ts).push_bind(id);
+    };
+    insert(statement, &newest, bind, then, connection).await
 }

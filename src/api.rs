@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::feed::Feed;
-use crate::history::Writer;
+use crate::history::{Reader, Writer};
 use crate::ingest::Ingest;
 use crate::registry::HiveRegistry;
 
@@ -36,6 +36,8 @@ pub struct ApiState {
     pub feed: Feed,
     /// For its state.
     pub writer: Writer,
+    /// Reads the history.
+    pub reader: Reader,
     /// Time.
     pub clock: Clock,
     /// Ends the streams when the queen stops.
@@ -57,6 +59,7 @@ parts! {
     registry: HiveRegistry,
     feed: Feed,
     writer: Writer,
+    reader: Reader,
     clock: Clock,
     shutdown: CancellationToken,
 }

@@ -12,6 +12,7 @@ use crate::api::{self, ApiState};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::feed::Feed;
+use crate::history::Reader;
 use crate::history::open::OpenError;
 use crate::history::warm::WarmError;
 use crate::history::writer::{self, WriterTask};
@@ -41,6 +42,7 @@ pub enum StartError {
 /// A queen that is bound and ready to run.
 pub struct App {
     listener: TcpListener,
+    reader: Reader,
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
@@ -79,9 +81,20 @@ impl App {
             clock,
             config.retention_raw,
         );
-        let state = ApiState { ingest, registry, feed, writer, clock, shutdown: shutdown.clone() };
+        let reader = Reader::new(&config.db, config.query_timeout);
+        let shutdown_streams = shutdown.clone();
+        let state = ApiState {
+            ingest,
+            registry,
+            feed,
+            writer,
+            reader: reader.clone(),
+            clock,
+            shutdown: shutdown_streams,
+        };
         let local_hive = config.local_hive.then(|| local_hive(address));
         Ok(Self {
+            reader,
             listener,
             address,
             router: api::router(state),
@@ -126,6 +139,7 @@ impl App {
         if let Some(collector) = collector {
             let _ = collector.await;
         }
+        self.reader.close().await;
         let _ = writer.await;
     }
 }

@@ -64,6 +64,9 @@ pub struct Options {
     /// Age at which single readings are sealed into blocks [default: 60s]
     #[arg(long, env = "QUEEN_SEAL_AFTER", value_name = "TIME")]
     pub seal_after: Option<Span>,
+    /// How long one query of the history may take [default: 30s]
+    #[arg(long, env = "QUEEN_QUERY_TIMEOUT", value_name = "TIME")]
+    pub query_timeout: Option<Span>,
     /// The most hives that are known at once [default: 65536]
     #[arg(long, env = "QUEEN_MAX_HIVES", value_name = "N")]
     pub max_hives: Option<usize>,
@@ -113,6 +116,8 @@ pub struct Config {
     pub retention_raw: Duration,
     /// Age at which single readings are sealed.
     pub seal_after: Duration,
+    /// How long one query may take.
+    pub query_timeout: Duration,
     /// The most hives.
     pub max_hives: usize,
     /// The most streams.
@@ -191,6 +196,10 @@ impl Config {
                 .seal_after
                 .or(file.seal_after)
                 .map_or(Duration::from_mins(1), |span| span.0),
+            query_timeout: given
+                .query_timeout
+                .or(file.query_timeout)
+                .map_or(Duration::from_secs(30), |span| span.0),
             max_hives: given.max_hives.or(file.max_hives).unwrap_or(65_536),
             max_streams: given.max_streams.or(file.max_streams).unwrap_or(1024),
             liveness: crate::registry::Liveness { live_intervals: live, stale_intervals: stale },

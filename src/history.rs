@@ -8,6 +8,7 @@
 //! - `seal`: live readings become sorted blocks with rollups;
 //! - `rollup`: mergeable sums, and the columns that hold them;
 //! - [`metric`]: what is measured;
+//! - [`reader`]: read-only access, bounded in time;
 //! - `live`: which readings are in the live part, to tell duplicates;
 //! - [`warm`]: the newest reading of each hive, to start with.
 //!
@@ -22,10 +23,12 @@ mod insert;
 mod live;
 pub mod metric;
 pub mod open;
+pub mod reader;
 mod rollup;
 mod seal;
 pub mod warm;
 pub mod writer;
 
 pub use open::{Durability, OpenError, open};
+pub use reader::Reader;
 pub use writer::{Ack, Storage, WriteError, Writer};

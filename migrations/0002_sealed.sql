@@ -16,10 +16,13 @@ CREATE TABLE blocks (
     max_id     INTEGER NOT NULL,
     heartbeats INTEGER NOT NULL,            -- number of them
     samples    INTEGER NOT NULL,            -- worker-samples
-    raw        INTEGER NOT NULL             -- 1: single readings are there; 0: only rollups
+    raw        INTEGER NOT NULL             -- 1: single readings are there; 2: they are being
+                                            -- deleted; 0: only rollups
 ) STRICT;
 -- Finds the blocks of a range of time without reading those before it.
 CREATE INDEX blocks_by_time ON blocks (max_ts, min_ts) WHERE raw = 1;
+-- Finds what is being deleted, at once.
+CREATE INDEX blocks_half_deleted ON blocks (block) WHERE raw = 2;
 
 CREATE TABLE samples (
     block            INTEGER NOT NULL,

@@ -66,7 +66,8 @@ impl App {
         let feed = Feed::new(config.max_streams);
         let registry = HiveRegistry::new(config.max_hives, config.liveness, clock);
         let (writer, writer_task, readings) =
-            writer::prepare(database, config.seal_after, feed.clone(), clock).await?;
+            writer::prepare(database, config.seal_after, config.limits, feed.clone(), clock)
+                .await?;
         let hives = readings.len();
         for reading in readings {
             let received = clock::moment(reading.id);
@@ -74,13 +75,8 @@ impl App {
                 feed.prime(reading.id, reading.heartbeat);
             }
         }
-        let ingest = Ingest::new(
-            registry.clone(),
-            writer.clone(),
-            feed.clone(),
-            clock,
-            config.retention_raw,
-        );
+        let ingest =
+            Ingest::new(registry.clone(), writer.clone(), feed.clone(), clock, config.limits.raw);
         let reader = Reader::new(&config.db, config.query_timeout);
         let shutdown_streams = shutdown.clone();
         let state = ApiState {

@@ -11,6 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::history::Durability;
+use crate::history::retention::Limits;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -61,6 +64,19 @@ pub struct Options {
     /// How long single readings are kept; older ones are not taken [default: 7d]
     #[arg(long, env = "QUEEN_RETENTION_RAW", value_name = "TIME")]
     pub retention_raw: Option<Span>,
+    /// How long sums by minute are kept [default: 90d]
+    #[arg(long = "retention-1m", env = "QUEEN_RETENTION_1M", value_name = "TIME")]
+    pub retention_1m: Option<Span>,
+    /// How long sums by hour and events are kept [default: 2y]
+    #[arg(long = "retention-1h", env = "QUEEN_RETENTION_1H", value_name = "TIME")]
+    pub retention_1h: Option<Span>,
+    /// The most that the database may take; beyond it the oldest single readings go
+    /// [default: 10GiB]
+    #[arg(long, env = "QUEEN_DISK_BUDGET", value_name = "SIZE")]
+    pub disk_budget: Option<Size>,
+    /// How much of the disk stays free; below it the oldest single readings go [default: 1GiB]
+    #[arg(long, env = "QUEEN_MIN_FREE_DISK", value_name = "SIZE")]
+    pub min_free_disk: Option<Size>,
     /// Age at which single readings are sealed into blocks [default: 60s]
     #[arg(long, env = "QUEEN_SEAL_AFTER", value_name = "TIME")]
     pub seal_after: Option<Span>,
@@ -101,6 +117,25 @@ impl TryFrom<String> for Span {
     }
 }
 
+/// A number of bytes, written as `1GiB`, `500MB`, `4096`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(pub u64);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<bytesize::ByteSize>().map(|size| Self(size.as_u64()))
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("{text:?} is no size such as 10GiB: {error}"))
+    }
+}
+
 /// What the queen runs with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -112,8 +147,8 @@ pub struct Config {
     pub local_hive: bool,
     /// What an acknowledgement survives.
     pub durability: Durability,
-    /// How long single readings are kept.
-    pub retention_raw: Duration,
+    /// How long and how much is kept.
+    pub limits: Limits,
     /// Age at which single readings are sealed.
     pub seal_after: Duration,
     /// How long one query may take.
@@ -185,28 +220,36 @@ impl Config {
         if live >= stale {
             return Err(ConfigError::Intervals { live, stale });
         }
-        let retention_raw = given.retention_raw.or(file.retention_raw);
+        let span = |given: Option<Span>, file: Option<Span>, default| {
+            given.or(file).map_or(default, |span| span.0)
+        };
+        let size = |given: Option<Size>, file: Option<Size>, default| {
+            given.or(file).map_or(default, |size| size.0)
+        };
+        let limits = Limits {
+            raw: span(given.retention_raw, file.retention_raw, 7 * DAY),
+            minutes: span(given.retention_1m, file.retention_1m, 90 * DAY),
+            hours: span(given.retention_1h, file.retention_1h, 730 * DAY),
+            disk_budget: size(given.disk_budget, file.disk_budget, 10 << 30),
+            min_free_disk: size(given.min_free_disk, file.min_free_disk, 1 << 30),
+        };
         let config = Self {
             bind,
             db: given.db.or(file.db).unwrap_or_else(|| "queen.db".into()),
             local_hive: given.local_hive.or(file.local_hive).unwrap_or(bind.ip().is_loopback()),
             durability: given.durability.or(file.durability).unwrap_or_default(),
-            retention_raw: retention_raw.map_or(Duration::from_hours(7 * 24), |span| span.0),
-            seal_after: given
-                .seal_after
-                .or(file.seal_after)
-                .map_or(Duration::from_mins(1), |span| span.0),
-            query_timeout: given
-                .query_timeout
-                .or(file.query_timeout)
-                .map_or(Duration::from_secs(30), |span| span.0),
+            limits,
+            seal_after: span(given.seal_after, file.seal_after, Duration::from_mins(1)),
+            query_timeout: span(given.query_timeout, file.query_timeout, Duration::from_secs(30)),
             max_hives: given.max_hives.or(file.max_hives).unwrap_or(65_536),
             max_streams: given.max_streams.or(file.max_streams).unwrap_or(1024),
             liveness: crate::registry::Liveness { live_intervals: live, stale_intervals: stale },
         };
         let least = [
             ("live_intervals", "1", live >= 1),
-            ("retention_raw", "1m", config.retention_raw >= Duration::from_mins(1)),
+            ("retention_raw", "1m", config.limits.raw >= Duration::from_mins(1)),
+            ("retention_1m", "retention_raw", config.limits.minutes >= config.limits.raw),
+            ("retention_1h", "retention_1m", config.limits.hours >= config.limits.minutes),
             ("seal_after", "1s", config.seal_after >= Duration::from_secs(1)),
             ("max_hives", "1", config.max_hives >= 1),
         ];
@@ -238,7 +281,7 @@ mod tests {
         let config =
             Config::load(options(&["queen", "--config", path, "--bind", "127.0.0.1:2"])).unwrap();
         assert_eq!(config.bind.port(), 2);
-        assert_eq!(config.retention_raw, Duration::from_hours(48));
+        assert_eq!(config.limits.raw, Duration::from_hours(48));
         assert!(!config.local_hive);
         assert_eq!(config.max_streams, 1024);
     }

@@ -3,9 +3,13 @@
 //! - [`open`]: opens, checks and migrates the file, and holds the lock that keeps others out;
 //! - [`writer`]: the one task that writes: group commit, acknowledgement, publication;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
+//! - `raw`: statements that are executed once a row;
 //! - `insert`: many rows in one statement;
 //! - `codec`: a heartbeat to its row and back;
 //! - `seal`: live readings become sorted blocks with rollups;
+//! - `roll`: minutes become hours;
+//! - [`retention`]: what is too old or too much goes;
+//! - `upkeep`: the three of them, a slice at a time between heartbeats;
 //! - `rollup`: mergeable sums, and the columns that hold them;
 //! - [`metric`]: what is measured;
 //! - [`reader`]: read-only access, bounded in time;
@@ -23,9 +27,13 @@ mod insert;
 mod live;
 pub mod metric;
 pub mod open;
+mod raw;
 pub mod reader;
+pub mod retention;
+mod roll;
 mod rollup;
 mod seal;
+mod upkeep;
 pub mod warm;
 pub mod writer;
 

@@ -64,8 +64,11 @@ impl Heartbeat {
 /// # Errors
 /// The bytes are no JSON, or a field has the wrong type or is out of its bounds.
 pub fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, Rejection> {
+    // Checked once as a whole: several times faster than string by string.
+    let text = std::str::from_utf8(json)
+        .map_err(|error| Rejection::Malformed(format!("no UTF-8 text: {error}")))?;
     // The path is worth its cost only when there is something to explain: a second reading.
-    match serde_json::from_slice(json) {
+    match serde_json::from_str(text) {
         // Serde would read a struct from an array too, field by field.
         Ok(value) if json.trim_ascii_start().starts_with(b"{") => Ok(value),
         Ok(_) => Err(Rejection::Invalid {

@@ -4,10 +4,10 @@
 //! are far cheaper than many small ones. The numbers of rows are few, so that each statement
 //! is prepared once and then found in the connection's cache.
 
+use sqlx::Sqlite;
 use sqlx::query_builder::Separated;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-/// Rows in one statement, largest first. The widest row has 16 values, and SQLite takes 32,766
+/// Rows in one statement, largest first. The widest row has 6 values, and SQLite takes 32,766
 /// in one statement.
 const ROWS: [usize; 4] = [512, 64, 8, 1];
 
@@ -23,23 +23,6 @@ pub(super) fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
         rest = after;
         Some(piece)
     })
-}
-
-/// Executes `insert`, which ends before `VALUES`, for all rows, with `then` after the values.
-pub(super) async fn insert<T>(
-    insert: &str,
-    rows: &[T],
-    bind: impl Fn(&mut Values<'_>, &T),
-    then: &str,
-    connection: &mut SqliteConnection,
-) -> sqlx::Result<()> {
-    for piece in pieces(rows) {
-        let mut statement = QueryBuilder::<Sqlite>::new(insert);
-        statement.push_values(piece, |mut values, row| bind(&mut values, row));
-        statement.push(then);
-        statement.build().execute(&mut *connection).await?;
-    }
-    Ok(())
 }
 
 /// A figure in thousandths as INTEGER where it is whole, else as REAL.

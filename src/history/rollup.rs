@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::raw::{Handle, RawError, Statement};
+
 /// Milliseconds of the two tiers' buckets.
 pub(super) const MINUTE_MS: i64 = 60_000;
 pub(super) const HOUR_MS: i64 = 3_600_000;
@@ -109,6 +111,36 @@ impl Columns {
             (series.get(i).cast_signed(), summary)
         };
         (0..self.count).map(entry).collect()
+    }
+}
+
+/// A row of a rollup table.
+#[derive(Debug)]
+pub(super) struct RollupRow {
+    /// Its block; 0 for an hour that was made from the minutes.
+    pub(super) block: i64,
+    pub(super) metric: u8,
+    /// Start of the bucket: ms since the epoch.
+    pub(super) bucket: i64,
+    /// Tells rows of one block, metric and bucket apart.
+    pub(super) slice: i64,
+    pub(super) columns: Columns,
+}
+
+impl RollupRow {
+    /// Adds the row to the table that the statement is for.
+    pub(super) fn insert(
+        &self,
+        statement: &mut Statement,
+        handle: &mut Handle<'_>,
+    ) -> Result<(), RawError> {
+        let c = &self.columns;
+        statement.execute(handle, |values| {
+            values.integer(self.block).integer(self.metric.into()).integer(self.bucket);
+            values.integer(self.slice).integer(c.count as i64);
+            values.blob(&c.series).blob(&c.n).blob(&c.sum).blob(&c.min).blob(&c.max);
+            values.blob(&c.last).blob(&c.first).blob(&c.last_t).blob(&c.first_t);
+        })
     }
 }
 

@@ -19,12 +19,15 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::Reader;
 use super::codec;
 use super::dictionary::Dictionary;
-use super::insert::{Values, insert};
 use super::live::{Known, LiveIndex, Reading as LiveReading};
 use super::open::Database;
-use super::seal::{MAX_LIVE_SAMPLES, Sealer};
+use super::raw::{Handle, RawError, Statement};
+use super::retention::Limits;
+use super::seal::MAX_LIVE_SAMPLES;
+use super::upkeep::Upkeep;
 use super::warm::{Reading, WarmError};
 use crate::clock::Clock;
 use crate::feed::{Event, Feed};
@@ -34,6 +37,8 @@ use crate::feed::{Event, Feed};
 const QUEUE_BYTES: usize = 32 << 20;
 /// Requests in one transaction: enough to spread the cost of a sync, few enough for a prompt ack.
 const BATCH_REQUESTS: usize = 512;
+/// How long upkeep may read the minutes of an hour.
+const UPKEEP_READ_LIMIT: Duration = Duration::from_mins(1);
 /// How often it is looked whether something is due to be sealed.
 const TICK: Duration = Duration::from_secs(1);
 /// Pause after a failed slice, so that a full disk is not asked thousands of times a second.
@@ -144,7 +149,8 @@ pub struct WriterTask {
     database: Database,
     dictionary: Dictionary,
     live: LiveIndex,
-    sealer: Sealer,
+    upkeep: Upkeep,
+    statements: Statements,
     ids: Arc<AtomicI64>,
     feed: Feed,
     clock: Clock,
@@ -157,12 +163,15 @@ pub struct WriterTask {
 pub async fn prepare(
     mut database: Database,
     seal_after: Duration,
+    limits: Limits,
     feed: Feed,
     clock: Clock,
 ) -> Result<(Writer, WriterTask, Vec<Reading>), WarmError> {
+    let path = database.path().to_owned();
     let connection = &mut database.writer;
     let seal_after_ms = i64::try_from(seal_after.as_millis()).unwrap_or(i64::MAX);
-    let sealer = Sealer::open(seal_after_ms, connection).await?;
+    let reader = Reader::new(&path, UPKEEP_READ_LIMIT);
+    let upkeep = Upkeep::open(seal_after_ms, limits, &path, reader, connection).await?;
     let mut dictionary = Dictionary::load(connection).await?;
     let mut live = LiveIndex::default();
     let mut last_id =
@@ -176,6 +185,8 @@ pub async fn prepare(
         last_id = last_id.max(row.id);
     }
     let readings = super::warm::newest(connection, &mut dictionary).await?;
+    let statements = Statements::prepare(&mut Handle::new(connection.lock_handle().await?))
+        .map_err(sqlx::Error::from)?;
     let ids = Arc::new(AtomicI64::new(last_id));
     let (queue, waiting) = mpsc::unbounded_channel();
     let (storage, storage_now) = watch::channel(Storage::Ready);
@@ -191,7 +202,8 @@ pub async fn prepare(
         database,
         dictionary,
         live,
-        sealer,
+        upkeep,
+        statements,
         ids,
         feed,
         clock,
@@ -206,7 +218,7 @@ impl WriterTask {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let received = if self.sealer.is_busy() {
+            let received = if self.upkeep.is_busy() {
                 // A slice of sealing follows in any case: take only what waits already.
                 self.queue.recv_many(&mut batch, BATCH_REQUESTS).now_or_never()
             } else {
@@ -221,15 +233,17 @@ impl WriterTask {
                 Some(_) => self.write(&mut batch).await,
                 None => {
                     let now_ms = self.clock.now().millis();
-                    self.sealer.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
+                    self.upkeep.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
                 }
             }
             if self.live.samples() >= MAX_LIVE_SAMPLES {
                 let now_ms = self.clock.now().millis();
-                self.sealer.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
+                self.upkeep.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
             }
-            self.seal().await;
+            self.keep_up().await;
         }
+        // Its statements go before their connection.
+        drop((self.upkeep, self.statements));
         self.database.close().await;
     }
 
@@ -259,11 +273,17 @@ impl WriterTask {
         }
     }
 
-    async fn seal(&mut self) {
-        if self.sealer.is_busy() {
-            let result = self.sealer.step(&mut self.live, &mut self.database.writer).await;
+    async fn keep_up(&mut self) {
+        if self.upkeep.is_busy() {
+            let now_ms = self.clock.now().millis();
+            let result = self.upkeep.step(&mut self.live, now_ms, &mut self.database.writer).await;
             if let Err(error) = result {
-                tracing::warn!(error = %error, "sealing failed; it is tried again");
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(
+                    error = %error,
+                    cause,
+                    "sealing, rolling up or retention failed; it is tried again"
+                );
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
@@ -322,8 +342,11 @@ impl WriterTask {
             }
             stored.acks.push(acks);
         }
-        insert_rows(&rows, &mut transaction).await?;
-        upsert_newest(&stored.readings, &mut transaction).await?;
+        let mut handle = Handle::new(transaction.lock_handle().await?);
+        // SQLite works on this thread: the others take over its tasks meanwhile.
+        let inserted = tokio::task::block_in_place(|| self.statements.insert(&rows, &mut handle));
+        drop(handle);
+        inserted?;
         transaction.commit().await?;
         Ok(stored)
     }
@@ -363,35 +386,38 @@ struct LiveRow {
     arrays: codec::Arrays,
 }
 
-async fn insert_rows(rows: &[LiveRow], connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    let statement = "INSERT INTO heartbeats_live (id, hive, ts, samples, gpus, node) ";
-    let bind = |values: &mut Values<'_>, row: &LiveRow| {
-        values.push_bind(row.id).push_bind(row.hive).push_bind(row.ts);
-        for array in [&row.arrays.samples, &row.arrays.gpus, &row.arrays.node] {
-            values.push_bind(array.as_str());
-        }
-    };
-    insert(statement, rows, bind, "", connection).await
+/// The writer's statements, prepared once.
+#[derive(Debug)]
+struct Statements {
+    live: Statement,
+    newest: Statement,
 }
 
-/// Moves each hive's newest reading forward, never back.
-async fn upsert_newest(
-    readings: &[(i64, LiveReading)],
-    connection: &mut SqliteConnection,
-) -> sqlx::Result<()> {
-    let mut newest: HashMap<i64, (i64, i64)> = HashMap::with_capacity(readings.len());
-    for &(hive, LiveReading { ts, id, .. }) in readings {
-        let entry = newest.entry(hive).or_insert((ts, id));
-        if ts > entry.0 {
-            *entry = (ts, id);
-        }
+impl Statements {
+    fn prepare(handle: &mut Handle<'_>) -> Result<Self, RawError> {
+        Ok(Self {
+            live: Statement::prepare(include_str!("../../queries/insert_live.sql"), handle)?,
+            newest: Statement::prepare(include_str!("../../queries/upsert_newest.sql"), handle)?,
+        })
     }
-    let newest: Vec<_> = newest.into_iter().collect();
-    let statement = "INSERT INTO hive_newest (hive, ts, id) ";
-    let then = " ON CONFLICT (hive) DO UPDATE SET ts = excluded.ts, id = excluded.id, block = NULL \
-                WHERE excluded.ts > hive_newest.ts";
-    let bind = |values: &mut Values<'_>, &(hive, (ts, id)): &(i64, (i64, i64))| {
-        values.push_bind(hive).push_bind(ts).push_bind(id);
-    };
-    insert(statement, &newest, bind, then, connection).await
+
+    fn insert(&mut self, rows: &[LiveRow], handle: &mut Handle<'_>) -> Result<(), RawError> {
+        let mut newest: HashMap<i64, &LiveRow> = HashMap::with_capacity(rows.len());
+        for row in rows {
+            self.live.execute(handle, |values| {
+                values.integer(row.id).integer(row.hive).integer(row.ts);
+                values.text(&row.arrays.samples).text(&row.arrays.gpus).text(&row.arrays.node);
+            })?;
+            let entry = newest.entry(row.hive).or_insert(row);
+            if row.ts > entry.ts {
+                *entry = row;
+            }
+        }
+        for row in newest.into_values() {
+            self.newest.execute(handle, |values| {
+                values.integer(row.hive).integer(row.ts).integer(row.id);
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,2 @@
+-- Adds one sealed heartbeat, in the order of the columns.
+INSERT INTO heartbeats VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)

@@ -1,0 +1,254 @@
+//! Prepared statements straight on SQLite's own interface, for the two places where a hand-over
+//! to the connection's thread for every row would cost more than the row: storing heartbeats
+//! and sealing.
+//!
+//! Invariant: a statement is only touched while the handle of its own connection is locked,
+//! which the borrow of [`Handle`] proves, and is finalized before that connection closes.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::os::raw::c_int;
+use std::ptr::{NonNull, null_mut};
+
+use libsqlite3_sys as ffi;
+use sqlx::sqlite::LockedSqliteHandle;
+
+/// The locked handle of a connection.
+pub(super) struct Handle<'a> {
+    locked: LockedSqliteHandle<'a>,
+}
+
+/// What SQLite said.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} (code {code})")]
+pub(super) struct RawError {
+    code: c_int,
+    message: String,
+}
+
+impl From<RawError> for sqlx::Error {
+    fn from(error: RawError) -> Self {
+        Self::Io(std::io::Error::other(error))
+    }
+}
+
+impl<'a> Handle<'a> {
+    pub(super) fn new(locked: LockedSqliteHandle<'a>) -> Self {
+        Self { locked }
+    }
+
+    fn raw(&mut self) -> *mut ffi::sqlite3 {
+        self.locked.as_raw_handle().as_ptr().cast()
+    }
+
+    fn error(&mut self, code: c_int) -> RawError {
+        // SAFETY: the handle is open, and the message is copied before anything else is called.
+        let message = unsafe { CStr::from_ptr(ffi::sqlite3_errmsg(self.raw())) };
+        RawError { code, message: message.to_string_lossy().into_owned() }
+    }
+}
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(super) struct Statement {
+    raw: NonNull<ffi::sqlite3_stmt>,
+}
+
+// SAFETY: SQLite is built for use from several threads, and a statement is only used by whoever
+// has locked its connection.
+unsafe impl Send for Statement {}
+
+impl Statement {
+    pub(super) fn prepare(sql: &str, handle: &mut Handle<'_>) -> Result<Self, RawError> {
+        let mut raw = null_mut();
+        let length = c_int::try_from(sql.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the handle is open, and the text is given with its length.
+        let code = unsafe {
+            ffi::sqlite3_prepare_v3(
+                handle.raw(),
+                sql.as_ptr().cast(),
+                length,
+                ffi::SQLITE_PREPARE_PERSISTENT as u32,
+                &raw mut raw,
+                null_mut(),
+            )
+        };
+        match NonNull::new(raw) {
+            Some(raw) if code == ffi::SQLITE_OK => Ok(Self { raw }),
+            _ => Err(handle.error(code)),
+        }
+    }
+
+    /// Executes it once, with the values that `bind` gives it in order.
+    pub(super) fn execute<'v>(
+        &mut self,
+        handle: &mut Handle<'_>,
+        bind: impl FnOnce(&mut Values<'_, 'v>),
+    ) -> Result<(), RawError> {
+        let mut values =
+            Values { statement: self, index: 0, code: ffi::SQLITE_OK, values: PhantomData };
+        bind(&mut values);
+        let bound = values.code;
+        // SAFETY: the statement is prepared and its connection locked. What was bound outlives
+        // this call: `'v` is longer than it.
+        let (stepped, reset) = unsafe {
+            let stepped =
+                if bound == ffi::SQLITE_OK { ffi::sqlite3_step(self.raw.as_ptr()) } else { bound };
+            (stepped, ffi::sqlite3_reset(self.raw.as_ptr()))
+        };
+        match (stepped, reset) {
+            (ffi::SQLITE_DONE | ffi::SQLITE_ROW, ffi::SQLITE_OK) => Ok(()),
+            (code, _) => Err(handle.error(code)),
+        }
+    }
+
+    /// The row of an id: `?1` is bound to it, and `read` is called if there is one.
+    pub(super) fn read(
+        &mut self,
+        handle: &mut Handle<'_>,
+        id: i64,
+        read: impl FnOnce(&Row<'_>),
+    ) -> Result<(), RawError> {
+        let statement = self.raw.as_ptr();
+        // SAFETY: the statement is prepared and its connection locked; a row is read between
+        // step and reset only.
+        let code = unsafe {
+            ffi::sqlite3_bind_int64(statement, 1, id);
+            let code = ffi::sqlite3_step(statement);
+            if code == ffi::SQLITE_ROW {
+                read(&Row { statement: self });
+            }
+            ffi::sqlite3_reset(statement);
+            code
+        };
+        match code {
+            ffi::SQLITE_DONE | ffi::SQLITE_ROW => Ok(()),
+            code => Err(handle.error(code)),
+        }
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        // SAFETY: the statement is finalized once, before its connection closes.
+        unsafe { ffi::sqlite3_finalize(self.raw.as_ptr()) };
+    }
+}
+
+/// The values of a statement, bound in order.
+#[derive(Debug)]
+pub(super) struct Values<'s, 'v> {
+    statement: &'s Statement,
+    index: c_int,
+    code: c_int,
+    /// What is bound is not copied, so it must outlive the execution.
+    values: PhantomData<&'v [u8]>,
+}
+
+impl<'v> Values<'_, 'v> {
+    fn bind(&mut self, bind: impl FnOnce(*mut ffi::sqlite3_stmt, c_int) -> c_int) -> &mut Self {
+        self.index += 1;
+        let code = bind(self.statement.raw.as_ptr(), self.index);
+        if code != ffi::SQLITE_OK {
+            self.code = code;
+        }
+        self
+    }
+
+    pub(super) fn integer(&mut self, value: i64) -> &mut Self {
+        // SAFETY: the statement is prepared and its connection locked.
+        self.bind(|statement, index| unsafe { ffi::sqlite3_bind_int64(statement, index, value) })
+    }
+
+    pub(super) fn null(&mut self) -> &mut Self {
+        // SAFETY: the statement is prepared and its connection locked.
+        self.bind(|statement, index| unsafe { ffi::sqlite3_bind_null(statement, index) })
+    }
+
+    fn real(&mut self, value: f64) -> &mut Self {
+        // SAFETY: the statement is prepared and its connection locked.
+        self.bind(|statement, index| unsafe { ffi::sqlite3_bind_double(statement, index, value) })
+    }
+
+    pub(super) fn text(&mut self, text: &'v str) -> &mut Self {
+        let length = c_int::try_from(text.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the text lives for `'v`, longer than the execution; no destructor is given.
+        self.bind(|statement, index| unsafe {
+            ffi::sqlite3_bind_text(
+                statement,
+                index,
+                text.as_ptr().cast(),
+                length,
+                ffi::SQLITE_STATIC(),
+            )
+        })
+    }
+
+    pub(super) fn blob(&mut self, bytes: &'v [u8]) -> &mut Self {
+        let length = c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the bytes live for `'v`, longer than the execution; no destructor is given.
+        self.bind(|statement, index| unsafe {
+            ffi::sqlite3_bind_blob(
+                statement,
+                index,
+                bytes.as_ptr().cast(),
+                length,
+                ffi::SQLITE_STATIC(),
+            )
+        })
+    }
+
+    /// A figure in thousandths, kept in thousandths.
+    pub(super) fn thousandths(&mut self, figure: Option<u64>) -> &mut Self {
+        match figure {
+            Some(figure) => self.integer(figure.cast_signed()),
+            None => self.null(),
+        }
+    }
+
+    /// A figure in thousandths as INTEGER where it is whole, else as REAL.
+    pub(super) fn number(&mut self, figure: Option<u64>) -> &mut Self {
+        match figure {
+            Some(figure) if figure % 1000 == 0 => self.integer((figure / 1000).cast_signed()),
+            Some(figure) => self.real(figure as f64 / 1000.0),
+            None => self.null(),
+        }
+    }
+}
+
+/// A row, between two steps.
+#[derive(Debug)]
+pub(super) struct Row<'s> {
+    statement: &'s Statement,
+}
+
+impl Row<'_> {
+    pub(super) fn integer(&self, column: c_int) -> i64 {
+        // SAFETY: the statement stands on a row.
+        unsafe { ffi::sqlite3_column_int64(self.statement.raw.as_ptr(), column) }
+    }
+
+    pub(super) fn real(&self, column: c_int) -> Option<f64> {
+        let statement = self.statement.raw.as_ptr();
+        // SAFETY: the statement stands on a row.
+        unsafe {
+            let null = ffi::sqlite3_column_type(statement, column) == ffi::SQLITE_NULL;
+            (!null).then(|| ffi::sqlite3_column_double(statement, column))
+        }
+    }
+
+    /// The bytes of a TEXT column, until the next step.
+    pub(super) fn text(&self, column: c_int) -> &[u8] {
+        let statement = self.statement.raw.as_ptr();
+        // SAFETY: the statement stands on a row; the pointer is read before the length, as
+        // SQLite asks for, and is valid until the next step, which needs `&mut Statement`.
+        unsafe {
+            let text = ffi::sqlite3_column_text(statement, column);
+            let length = ffi::sqlite3_column_bytes(statement, column);
+            match usize::try_from(length) {
+                Ok(length) if !text.is_null() => std::slice::from_raw_parts(text, length),
+                _ => &[],
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One slice of a block: live rows in, sorted rows and sums out.
+
+use hive_contract::units::{Mebibytes, Percent};
+
+use super::statements::Statements;
+use crate::history::codec::{self, Figures, GpuRow, NodeRow, SampleRow, WorkerGpuRow};
+use crate::history::metric;
+use crate::history::raw::{Handle, RawError, Statement, Values};
+use crate::history::rollup::{Accumulator, HOUR_MS, MINUTE_MS, Summary};
+
+/// Live readings, taken apart and sorted by series and time (ms since the epoch).
+#[derive(Debug, Default)]
+pub(super) struct Slice {
+    samples: Vec<(i64, i64, SampleRow)>,
+    gpus: Vec<(i64, i64, GpuRow)>,
+    heartbeats: Vec<HeartbeatRow>,
+}
+
+#[derive(Debug)]
+struct HeartbeatRow {
+    id: i64,
+    hive: i64,
+    ts: i64,
+    workers: i64,
+    memory_total_mb: Option<f64>,
+    row: NodeRow,
+}
+
+/// The sums of a slice by minute, and by hour where the hour was rolled up already.
+#[derive(Debug, Default)]
+pub(super) struct Rollups {
+    pub(super) minutes: Accumulator,
+    pub(super) hours: Accumulator,
+}
+
+impl Slice {
+    /// Reads the live rows of these ids.
+    pub(super) fn read(
+        ids: &[i64],
+        statements: &mut Statements,
+        handle: &mut Handle<'_>,
+    ) -> sqlx::Result<Self> {
+        let mut slice = Self::default();
+        for &id in ids {
+            let mut parsed = Ok(());
+            statements.live_row.read(handle, id, |row| {
+                parsed = slice.take(
+                    id,
+                    row.integer(0),
+                    row.integer(1),
+                    row.real(5),
+                    [row.text(2), row.text(3), row.text(4)],
+                );
+            })?;
+            parsed.map_err(|error| sqlx::Error::Decode(error.into()))?;
+        }
+        slice.samples.sort_unstable_by_key(|(run, ts, _)| (*run, *ts));
+        slice.gpus.sort_unstable_by_key(|(gpu, ts, _)| (*gpu, *ts));
+        slice.heartbeats.sort_unstable_by_key(|heartbeat| (heartbeat.hive, heartbeat.ts));
+        // The same GPU twice in one heartbeat would be the same row twice; one stands.
+        slice.gpus.dedup_by_key(|(gpu, ts, _)| (*gpu, *ts));
+        Ok(slice)
+    }
+
+    fn take(
+        &mut self,
+        id: i64,
+        hive: i64,
+        ts: i64,
+        memory_total_mb: Option<f64>,
+        [samples, gpus, node]: [&[u8]; 3],
+    ) -> serde_json::Result<()> {
+        let samples: Vec<SampleRow> = serde_json::from_slice(samples)?;
+        let gpus: Vec<GpuRow> = serde_json::from_slice(gpus)?;
+        let row = serde_json::from_slice(node)?;
+        let workers = samples.len() as i64;
+        self.heartbeats.push(HeartbeatRow { id, hive, ts, workers, memory_total_mb, row });
+        self.samples.extend(samples.into_iter().map(|sample| (sample.run, ts, sample)));
+        self.gpus.extend(gpus.into_iter().map(|gpu| (gpu.gpu, ts, gpu)));
+        Ok(())
+    }
+
+    /// The sums. Hours before `rolled_ts` stand in their table already: what is late for them
+    /// is added there too.
+    pub(super) fn rollups(&self, rolled_ts: i64) -> Rollups {
+        let mut rollups = Rollups::default();
+        let mut add = |metric: u8, series: i64, ts: i64, value: Option<u64>| {
+            if let Some(value) = value {
+                let reading = Summary::of(value, ts);
+                rollups.minutes.add(metric, ts - ts.rem_euclid(MINUTE_MS), series, &reading);
+                if ts < rolled_ts {
+                    rollups.hours.add(metric, ts - ts.rem_euclid(HOUR_MS), series, &reading);
+                }
+            }
+        };
+        for (run, ts, sample) in &self.samples {
+            for (metric, value) in worker_metrics(&sample.figures) {
+                add(metric, *run, *ts, value);
+            }
+        }
+        for (gpu, ts, row) in &self.gpus {
+            for (metric, value) in gpu_metrics(row) {
+                add(metric, *gpu, *ts, value);
+            }
+        }
+        for heartbeat in &self.heartbeats {
+            for (metric, value) in heartbeat.metrics() {
+                add(metric, heartbeat.hive, heartbeat.ts, value);
+            }
+        }
+        rollups
+    }
+
+    /// Appends the rows to a block whose times are relative to `min_ts`.
+    pub(super) fn insert(
+        &self,
+        block: i64,
+        min_ts: i64,
+        statements: &mut Statements,
+        handle: &mut Handle<'_>,
+    ) -> Result<(), RawError> {
+        for (run, ts, sample) in &self.samples {
+            let gpus = WorkerGpus::of(sample);
+            statements.sample.execute(handle, |values| {
+                values.integer(block).integer(*run).integer(ts - min_ts);
+                bind_sample(values, &sample.figures);
+                match &gpus {
+                    WorkerGpus::None => values.null(),
+                    WorkerGpus::Alone(gpu) => values.integer(*gpu),
+                    WorkerGpus::List(list) => values.text(list),
+                };
+            })?;
+        }
+        for (gpu, ts, row) in &self.gpus {
+            statements.gpu_sample.execute(handle, |values| {
+                values.integer(block).integer(*gpu).integer(ts - min_ts);
+                values.number(row.util_pct.map(|v| v.thousandths()));
+                values.number(row.memory_used_mb.map(|v| v.thousandths()));
+                values.number(row.temperature_c.map(|v| v.thousandths()));
+                values.thousandths(row.power_w.map(|v| v.thousandths()));
+                match &row.state {
+                    Some(state) => values.text(state.as_str()),
+                    None => values.null(),
+                };
+            })?;
+        }
+        for heartbeat in &self.heartbeats {
+            heartbeat.insert(block, min_ts, &mut statements.heartbeat, handle)?;
+        }
+        Ok(())
+    }
+}
+
+fn bind_sample(values: &mut Values<'_, '_>, f: &Figures) {
+    values
+        .thousandths(f.cpu_pct.map(|v| v.thousandths()))
+        .number(f.rss_mb.map(|v| v.thousandths()))
+        .thousandths(f.io_r_mb_s.map(|v| v.thousandths()))
+        .thousandths(f.io_w_mb_s.map(|v| v.thousandths()))
+        .number(f.uptime_s.map(|v| v.thousandths()))
+        .number(f.gpu_util_pct.map(|v| v.thousandths()))
+        .number(f.vram_mb.map(|v| v.thousandths()))
+        .number(f.requests_running.map(|v| v.thousandths()))
+        .number(f.requests_waiting.map(|v| v.thousandths()))
+        .thousandths(f.kv_cache_pct.map(|v| v.thousandths()));
+}
+
+/// How a worker's part of each GPU is stored.
+enum WorkerGpus {
+    None,
+    /// One GPU, with the worker's own figures.
+    Alone(i64),
+    List(String),
+}
+
+impl WorkerGpus {
+    fn of(sample: &SampleRow) -> Self {
+        let f = &sample.figures;
+        match &sample.gpus[..] {
+            [] => Self::None,
+            [only] if only.util_pct == f.gpu_util_pct && only.vram_mb == f.vram_mb => {
+                Self::Alone(only.gpu)
+            }
+            gpus => {
+                let mut list = String::new();
+                let gpus = gpus
+                    .iter()
+                    .map(|&WorkerGpuRow { gpu, util_pct, vram_mb }| (gpu, util_pct, vram_mb));
+                codec::encode_worker_gpus(&mut list, gpus);
+                Self::List(list)
+            }
+        }
+    }
+}
+
+impl HeartbeatRow {
+    fn insert(
+        &self,
+        block: i64,
+        min_ts: i64,
+        statement: &mut Statement,
+        handle: &mut Handle<'_>,
+    ) -> Result<(), RawError> {
+        let NodeRow { description, node, agent } = &self.row;
+        let errors = (!agent.errors.is_empty())
+            .then(|| serde_json::to_string(&agent.errors).unwrap_or_default());
+        statement.execute(handle, |values| {
+            values.integer(block).integer(self.hive).integer(self.ts - min_ts).integer(self.id);
+            values.integer(*description).integer(self.workers);
+            values.thousandths(node.cpu_pct.map(|v| v.thousandths()));
+            values.number(node.memory_used_mb.map(|v| v.thousandths()));
+            values.thousandths(node.load_1m.map(|v| v.thousandths()));
+            values.number(node.uptime_s.map(|v| v.thousandths()));
+            values.thousandths(agent.cpu_pct.map(|v| v.thousandths()));
+            values.number(agent.rss_mb.map(|v| v.thousandths()));
+            values.thousandths(agent.collect_ms.map(|v| v.thousandths()));
+            values.number(agent.spooled.map(|v| v.thousandths()));
+            values.number(agent.gpu_age_ms.map(|v| v.thousandths()));
+            match &errors {
+                Some(errors) => values.text(errors),
+                None => values.null(),
+            };
+        })
+    }
+
+    /// What a heartbeat says of each stored metric of its hive, in thousandths.
+    fn metrics(&self) -> [(u8, Option<u64>); 5] {
+        let node = &self.row.node;
+        let total = self.memory_total_mb.and_then(|total| Mebibytes::new(total).ok());
+        [
+            (metric::HIVE_PRESENT, Some(1000)),
+            (30, node.cpu_pct.map(|v| v.thousandths())),
+            (31, node.memory_used_mb.map(|v| v.thousandths())),
+            (32, total.map(Mebibytes::thousandths)),
+            (33, node.load_1m.map(|v| v.thousandths())),
+        ]
+    }
+}
+
+/// What a worker's sample says of each stored metric, in thousandths.
+fn worker_metrics(f: &Figures) -> [(u8, Option<u64>); 12] {
+    let util = f.gpu_util_pct.map(Percent::thousandths);
+    [
+        (metric::WORKER_PRESENT, Some(1000)),
+        (1, f.cpu_pct.map(|v| v.thousandths())),
+        (2, f.rss_mb.map(|v| v.thousandths())),
+        (3, f.io_r_mb_s.map(|v| v.thousandths())),
+        (4, f.io_w_mb_s.map(|v| v.thousandths())),
+        (metric::GPU_UTIL, util),
+        (6, f.vram_mb.map(|v| v.thousandths())),
+        (8, f.uptime_s.map(|v| v.thousandths())),
+        (9, f.requests_running.map(|v| v.thousandths())),
+        (10, f.requests_waiting.map(|v| v.thousandths())),
+        (11, f.kv_cache_pct.map(|v| v.thousandths())),
+        (metric::BUSY, util.filter(|util| *util > 0).map(|_| 1000)),
+    ]
+}
+
+/// What a GPU's reading says of each stored metric, in thousandths.
+fn gpu_metrics(gpu: &GpuRow) -> [(u8, Option<u64>); 5] {
+    [
+        (metric::GPU_PRESENT, Some(1000)),
+        (20, gpu.util_pct.map(|v| v.thousandths())),
+        (21, gpu.memory_used_mb.map(|v| v.thousandths())),
+        (23, gpu.temperature_c.map(|v| v.thousandths())),
+        (24, gpu.power_w.map(|v| v.thousandths())),
+    ]
+}

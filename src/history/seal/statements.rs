@@ -1,0 +1,27 @@
+//! The statements of sealing, prepared once.
+
+use crate::history::raw::{Handle, RawError, Statement};
+
+#[derive(Debug)]
+pub(super) struct Statements {
+    pub(super) live_row: Statement,
+    pub(super) sample: Statement,
+    pub(super) gpu_sample: Statement,
+    pub(super) heartbeat: Statement,
+    pub(super) rollup_1m: Statement,
+    pub(super) rollup_1h: Statement,
+}
+
+impl Statements {
+    pub(super) fn prepare(handle: &mut Handle<'_>) -> Result<Self, RawError> {
+        let mut prepare = |sql| Statement::prepare(sql, handle);
+        Ok(Self {
+            live_row: prepare(include_str!("../../../queries/live_row.sql"))?,
+            sample: prepare(include_str!("../../../queries/insert_sample.sql"))?,
+            gpu_sample: prepare(include_str!("../../../queries/insert_gpu_sample.sql"))?,
+            heartbeat: prepare(include_str!("../../../queries/insert_heartbeat.sql"))?,
+            rollup_1m: prepare(include_str!("../../../queries/insert_rollup_1m.sql"))?,
+            rollup_1h: prepare(include_str!("../../../queries/insert_rollup_1h.sql"))?,
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! What the writer does beside storing heartbeats, a slice at a time: sealing, rolling up,
+//! retention. One at a time, in this order of urgency.
+//!
+//! Invariant: an hour is only rolled up while no block is under way: what a block holds of an
+//! hour is either among the minutes that are read, or added as late.
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::live::LiveIndex;
+use super::reader::{ReadError, Reader};
+use super::retention::{Limits, Retention};
+use super::roll::Roller;
+use super::rollup::HOUR_MS;
+use super::seal::Sealer;
+
+/// Everything that is done beside.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    sealer: Sealer,
+    roller: Roller,
+    retention: Retention,
+    /// Hours before this (ms since the epoch) are rolled up; 0: none yet.
+    rolled_ts: i64,
+}
+
+impl Upkeep {
+    /// Removes what a crash left behind, and learns where to go on.
+    pub(super) async fn open(
+        seal_after_ms: i64,
+        limits: Limits,
+        path: &std::path::Path,
+        reader: Reader,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<Self> {
+        clean(connection).await?;
+        let progress =
+            sqlx::query_file!("queries/progress.sql").fetch_one(&mut *connection).await?;
+        Ok(Self {
+            sealer: Sealer::open(seal_after_ms, connection).await?,
+            roller: Roller::open(reader, connection).await?,
+            retention: Retention::new(limits, path),
+            rolled_ts: progress.rolled_ts,
+        })
+    }
+
+    /// Whether there is a next slice that can be done now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.sealer.is_busy()
+            || (self.roller.is_busy() && !self.roller.is_waiting())
+            || (self.retention.is_busy() && !self.roller.is_busy())
+    }
+
+    /// Begins what is due. `now_ms` is since the epoch.
+    pub(super) fn begin(&mut self, live: &LiveIndex, now_ms: i64, last_id: i64) {
+        if self.roller.is_busy() {
+            return;
+        }
+        self.sealer.begin(live, now_ms, last_id);
+        if !self.sealer.is_busy() {
+            self.roller.begin(self.rolled_ts, now_ms);
+            self.retention.begin(now_ms);
+        }
+    }
+
+    /// Does one slice. On an error what was under way is given up and begun anew later.
+    pub(super) async fn step(
+        &mut self,
+        live: &mut LiveIndex,
+        now_ms: i64,
+        connection: &mut SqliteConnection,
+    ) -> Result<(), ReadError> {
+        if self.sealer.is_busy() {
+            self.sealer
+                .step(live, self.rolled_ts, connection)
+                .await
+                .map_err(ReadError::Database)?;
+            if !self.sealer.is_busy() && self.rolled_ts == 0 {
+                self.begin_rolling(connection).await.map_err(ReadError::Database)?;
+            }
+        } else if self.roller.is_busy() {
+            if let Some(rolled_ts) = self.roller.step(connection).await? {
+                self.rolled_ts = rolled_ts;
+                self.roller.begin(rolled_ts, now_ms);
+            }
+        } else {
+            self.retention.step(now_ms, connection).await.map_err(ReadError::Database)?;
+        }
+        Ok(())
+    }
+
+    /// The first hour to roll up is that of the oldest reading.
+    async fn begin_rolling(&mut self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        let first = sqlx::query_file_scalar!("queries/first_block_time.sql")
+            .fetch_one(&mut *connection)
+            .await?;
+        if let Some(first) = first {
+            let rolled_ts = first - first.rem_euclid(HOUR_MS);
+            sqlx::query_file!("queries/set_rolled.sql", rolled_ts).execute(connection).await?;
+            self.rolled_ts = rolled_ts;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the rows of unlisted blocks and hours, and the live rows that stand in listed blocks.
+pub(super) async fn clean(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let c = &mut *transaction;
+    let last = sqlx::query_file_scalar!("queries/last_block.sql").fetch_one(&mut *c).await?;
+    sqlx::query_file!("queries/delete_unlisted_samples.sql", last).execute(&mut *c).await?;
+    sqlx::query_file!("queries/delete_unlisted_gpu_samples.sql", last).execute(&mut *c).await?;
+    sqlx::query_file!("queries/delete_unlisted_heartbeats.sql", last).execute(&mut *c).await?;
+    sqlx::query_file!("queries/delete_unlisted_rollups.sql", last).execute(&mut *c).await?;
+    let progress = sqlx::query_file!("queries/progress.sql").fetch_one(&mut *c).await?;
+    sqlx::query_file!("queries/delete_unrolled_hours.sql", progress.rolled_ts)
+        .execute(&mut *c)
+        .await?;
+    sqlx::query_file!("queries/delete_all_sealed.sql", progress.sealed_id, progress.sealed_ts)
+        .execute(&mut *c)
+        .await?;
+    transaction.commit().await
+}

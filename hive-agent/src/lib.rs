@@ -23,3 +23,6 @@ pub mod once;
 pub mod simulate;
 pub mod spawn;
 pub mod spool;
+
+#[cfg(test)]
+mod test_queen;

@@ -117,12 +117,12 @@ pub fn run(options: &SpawnOptions) -> Result<u8, Error> {
 fn run_in(place: &Place, command: &[OsString]) -> Result<u8, Error> {
     // Before the start, so that a signal that comes meanwhile waits for the command.
     let signals = Signals::block().map_err(Error::Signals)?;
-    let mut child = start(place, command)?;
+    let mut child = start(place, command, &signals)?;
     let status = wait(&mut child, &signals).map_err(Error::Wait)?;
     Ok(exit_code(status))
 }
 
-fn start(place: &Place, command: &[OsString]) -> Result<Child, Error> {
+fn start(place: &Place, command: &[OsString], signals: &Signals) -> Result<Child, Error> {
     let (program, arguments) = command.split_first().expect("clap requires a command");
     let mut entry = place.entry()?;
     // Which of the two failed, entering or executing, cannot be told from the error alone.
@@ -130,10 +130,14 @@ fn start(place: &Place, command: &[OsString]) -> Result<Child, Error> {
     let mut command = Command::new(program);
     command.args(arguments);
     let mut enters_in_child = enters.try_clone().map_err(Error::Wait)?;
-    // SAFETY: between fork and exec only `write` is called, which is async-signal-safe: on a
-    // file and a pipe that are already open, with static data, without allocating or locking.
+    let former = signals.former_mask();
+    // SAFETY: between fork and exec only `pthread_sigmask` and `write` are called, which are
+    // async-signal-safe: on a file and a pipe that are already open, with static data, without
+    // allocating or locking.
     unsafe {
         command.pre_exec(move || {
+            // What is blocked stays blocked across exec: the command must get its signals.
+            former.set()?;
             entry.write_all(b"0")?;
             enters_in_child.write_all(b"+")
         });
@@ -174,6 +178,3 @@ fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
-
-#[cfg(test)]
-mod tests;

@@ -36,9 +36,9 @@ impl Machine {
     fn remove(&self, path: &str) {
         let path = self.dir.path().join(path);
         if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
+            fs::remove_dir_all(path).unwrap();
         } else {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }
     }
 

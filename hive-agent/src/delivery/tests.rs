@@ -1,1 +1,129 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hive_contract::Timestamp;
+use hive_contract::problem::Code;
+
+use super::*;
+use crate::client::Timeouts;
+use crate::spool::Limits;
+use crate::test_queen::{Received, TestQueen};
+
+fn spool_of(heartbeats: u64) -> Spool {
+    let spool = Spool::new(Limits::default());
+    push(&spool, 0..heartbeats);
+    spool
+}
+
+fn push(spool: &Spool, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let timestamp = Timestamp::from_millis(1_761_849_000_000 + number as i64).unwrap();
+        spool.push(timestamp, format!("{{\"n\":{number}}}").into());
+    }
+}
+
+/// The numbers of the heartbeats in one request.
+fn numbers(received: &Received) -> Vec<u64> {
+    let number = |line: &String| line["{\"n\":".len()..line.len() - 1].parse().unwrap();
+    received.lines.iter().map(number).collect()
+}
+
+fn ok() -> (u16, String) {
+    (200, "{}".into())
+}
+
+fn problem(code: Code, detail: &str) -> (u16, String) {
+    (code.status(), serde_json::to_string(&Problem::new(code, detail)).unwrap())
+}
+
+/// Delivers everything that is in the spool, within ten seconds.
+async fn deliver_all(queen: &TestQueen, spool: &Spool) {
+    let closing = CancellationToken::new();
+    closing.cancel();
+    let mut delivery = Delivery::new(Client::new(&queen.url, Timeouts::default()), spool);
+    tokio::time::timeout(Duration::from_secs(10), delivery.run(&closing)).await.unwrap();
+    assert_eq!(spool.len(), 0);
+}
+
+#[tokio::test]
+async fn the_newest_goes_first_and_the_past_follows_in_order() {
+    let queen = TestQueen::start(|_| ok()).await;
+    let spool = spool_of(2500);
+    deliver_all(&queen, &spool).await;
+    let received = queen.received_until(|received| received.len() >= 4).await;
+    assert_eq!(received[0].path, "/v1/hive-heartbeat");
+    assert_eq!(numbers(&received[0]), [2499]);
+    let past: Vec<u64> = received[1..].iter().flat_map(numbers).collect();
+    assert_eq!(past, (0..2499).collect::<Vec<_>>());
+    assert!(received[1..].iter().all(|r| r.path == "/v1/hive-heartbeats" && r.lines.len() <= 1000));
+    assert_eq!(spool.dropped(), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_is_sent_again_unchanged() {
+    let tries = AtomicUsize::new(0);
+    let queen = TestQueen::start(move |_| match tries.fetch_add(1, Ordering::SeqCst) {
+        0 => problem(Code::StorageUnavailable, "the disk is full"),
+        1 => problem(Code::TooManyRequests, "slow down"),
+        _ => ok(),
+    })
+    .await;
+    let spool = spool_of(1);
+    deliver_all(&queen, &spool).await;
+    let received = queen.received_until(|received| received.len() == 3).await;
+    assert!(received.iter().all(|request| *request == received[0]), "{received:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_dropped_and_the_next_goes_on() {
+    let queen = TestQueen::start(|request| {
+        if numbers(request) == [0] { problem(Code::ClockSkew, "an hour ahead") } else { ok() }
+    })
+    .await;
+    let spool = spool_of(1);
+    let closing = CancellationToken::new();
+    let mut delivery = Delivery::new(Client::new(&queen.url, Timeouts::default()), &spool);
+    let feeding = async {
+        queen.received_until(|received| received.len() == 1).await;
+        push(&spool, 1..2);
+        queen.received_until(|received| received.len() == 2).await;
+        closing.cancel();
+    };
+    tokio::join!(delivery.run(&closing), feeding);
+    let received = queen.received_until(|received| received.len() == 2).await;
+    assert_eq!(numbers(&received[1]), [1]);
+    assert_eq!(spool.len(), 0);
+}
+
+#[tokio::test]
+async fn one_bad_heartbeat_does_not_take_the_others_with_it() {
+    let queen = TestQueen::start(|request| {
+        if numbers(request).contains(&77) { problem(Code::InvalidField, "line 78") } else { ok() }
+    })
+    .await;
+    let spool = spool_of(300);
+    deliver_all(&queen, &spool).await;
+    let received = queen.received_until(|_| true).await;
+    let mut taken: Vec<u64> =
+        received.iter().map(numbers).filter(|numbers| !numbers.contains(&77)).flatten().collect();
+    taken.sort_unstable();
+    assert_eq!(taken, (0..300).filter(|&number| number != 77).collect::<Vec<_>>());
+    assert!(received.len() < 40, "{} requests", received.len());
+}
+
+#[tokio::test]
+async fn the_present_goes_before_the_past_also_while_catching_up() {
+    let queen = TestQueen::start(|_| ok()).await;
+    let spool = spool_of(1500);
+    let closing = CancellationToken::new();
+    let mut delivery = Delivery::new(Client::new(&queen.url, Timeouts::default()), &spool);
+    // The first two requests, then a new heartbeat.
+    let newest = spool.newest().unwrap();
+    delivery.send_newest(&newest).await;
+    delivery.send_bulk().await;
+    push(&spool, 1500..1501);
+    closing.cancel();
+    delivery.run(&closing).await;
+    let received = queen.received_until(|received| received.len() == 4).await;
+    assert_eq!(numbers(&received[2]), [1500]);
+    assert_eq!(numbers(&received[3]), (1000..1499).collect::<Vec<_>>());
+}

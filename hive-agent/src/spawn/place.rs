@@ -27,12 +27,12 @@ pub enum PlaceError {
     },
     /// The root is not a cgroup v2 tree.
     #[error(
-        "{dir} is not in a cgroup v2 tree: it has no cgroup.procs; name the directory that \
+        "{root} is not in a cgroup v2 tree: it has no cgroup.procs; name the directory that \
          contains {SLICE} with --cgroup-root"
     )]
     NotCgroup {
-        /// The directory that was made.
-        dir: PathBuf,
+        /// The directory that was named.
+        root: PathBuf,
     },
     /// Another worker runs there.
     #[error(
@@ -77,6 +77,9 @@ impl Place {
         group: &Group,
         instance: &Instance,
     ) -> Result<Self, PlaceError> {
+        if !root.join("cgroup.procs").exists() {
+            return Err(PlaceError::NotCgroup { root: root.to_owned() });
+        }
         let slice = root.join(SLICE);
         let group_dir = slice.join(group.as_str());
         let dir = group_dir.join(instance.as_str());
@@ -120,9 +123,6 @@ impl Place {
         };
         if is_populated(&dir) {
             return Err(taken());
-        }
-        if !dir.join("cgroup.procs").exists() {
-            return Err(PlaceError::NotCgroup { dir });
         }
         Ok(Self { root: root.to_owned(), group_dir, dir, _lock: lock })
     }
@@ -233,4 +233,44 @@ fn remove_empty(dir: &Path) {
     }
     // The kernel refuses while a process is in it.
     let _ = fs::remove_dir(dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(root: &Path) -> Place {
+        let group_dir = root.join(SLICE).join("llm");
+        let dir = group_dir.join("8080");
+        fs::create_dir_all(&dir).unwrap();
+        let lock = File::open(&dir).unwrap();
+        Place { root: root.to_owned(), group_dir, dir, _lock: lock }
+    }
+
+    #[test]
+    fn limits_are_written_where_the_files_are() {
+        let root = tempfile::tempdir().unwrap();
+        let place = place(root.path());
+        fs::write(place.dir.join("cpu.max"), "").unwrap();
+        fs::write(place.dir.join("memory.max"), "").unwrap();
+        let warnings = place.limit("150%".parse().ok(), "4G".parse().ok());
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let read = |file| fs::read_to_string(place.dir.join(file)).unwrap();
+        assert_eq!(read("cpu.max"), "150000 100000");
+        assert_eq!(read("memory.max"), "4294967296");
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_set_is_named_with_its_reason() {
+        let root = tempfile::tempdir().unwrap();
+        let place = place(root.path());
+        fs::write(root.path().join("cgroup.controllers"), "cpu io\n").unwrap();
+        let warnings = place.limit("150%".parse().ok(), "4G".parse().ok());
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let cpu = "cpu limit of 150% not applied: the cpu controller is not enabled for ";
+        assert!(warnings[0].starts_with(cpu), "{warnings:?}");
+        assert!(warnings[1].starts_with("memory limit of 4 GiB not applied: "), "{warnings:?}");
+        assert!(warnings[1].contains("has no memory controller"), "{warnings:?}");
+        assert!(place.limit(None, None).is_empty());
+    }
 }

@@ -14,10 +14,27 @@ const PASSED_ON: [libc::c_int; 6] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// The signals of this process, blocked until they are taken. The former mask comes back at
-/// the end; a started command begins with none blocked.
+/// the end; a started command begins with it.
 pub(super) struct Signals {
     set: libc::sigset_t,
-    former: libc::sigset_t,
+    former: Mask,
+}
+
+/// Which signals were blocked before.
+#[derive(Clone, Copy)]
+pub(super) struct Mask(libc::sigset_t);
+
+impl Mask {
+    /// Blocks just these in the calling thread. Async-signal-safe.
+    pub(super) fn set(&self) -> io::Result<()> {
+        // SAFETY: it is a mask that the kernel gave.
+        match unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut())
+        } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
 }
 
 /// One signal that came.
@@ -49,8 +66,13 @@ impl Signals {
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
             }
-            Ok(Self { set: set.assume_init(), former: former.assume_init() })
+            Ok(Self { set: set.assume_init(), former: Mask(former.assume_init()) })
         }
+    }
+
+    /// Which signals were blocked before.
+    pub(super) fn former_mask(&self) -> Mask {
+        self.former
     }
 
     /// Waits for the next signal.
@@ -81,8 +103,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // SAFETY: `former` is a mask that the kernel gave.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.former, ptr::null_mut()) };
+        let _ = self.former.set();
     }
 }
 

@@ -65,7 +65,6 @@ parts! {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(state: ApiState) -> Router {
     Router::new()
         .route("/v1/hive-heartbeat", post(heartbeats::one))

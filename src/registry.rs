@@ -222,6 +222,7 @@ impl HiveRegistry {
     }
 
     fn insert(&self, state: HiveState) -> Result<Update, TooManyHives> {
+        let state = Arc::new(state);
         let id = &state.heartbeat.hive.id;
         let timestamp = state.heartbeat.timestamp;
         let (mut full, mut same) = (false, false);
@@ -230,7 +231,7 @@ impl HiveRegistry {
                 same = entry.value().heartbeat.timestamp == timestamp;
                 Op::Nop
             }
-            Some(_) => Op::Put(Arc::new(state.clone())),
+            Some(_) => Op::Put(Arc::clone(&state)),
             None => {
                 // Reserved before it is inserted: two new hives cannot both take the last place.
                 let reserved =
@@ -238,7 +239,7 @@ impl HiveRegistry {
                         (count < self.max_hives).then_some(count + 1)
                     });
                 full = reserved.is_err();
-                if full { Op::Nop } else { Op::Put(Arc::new(state.clone())) }
+                if full { Op::Nop } else { Op::Put(Arc::clone(&state)) }
             }
         });
         match result {

@@ -45,7 +45,7 @@ fn too_large(max: usize) -> Problem {
     Problem::new(Code::TooLarge, format!("the body is larger than {} MiB", max >> 20))
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let value = value.to_str().unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -57,11 +57,12 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
         _ => Err(Problem::new(
             Code::UnsupportedMediaType,
             format!("Content-Type {essence:?} is not taken; application/json is"),
-        )),
+        )
+        .into()),
     }
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
+fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
     match value.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(Encoding::Identity),
@@ -70,11 +71,12 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
         other => Err(Problem::new(
             Code::UnsupportedMediaType,
             format!("Content-Encoding {other:?} is not taken; gzip and zstd are"),
-        )),
+        )
+        .into()),
     }
 }
 
-fn decompress(body: Bytes, encoding: Encoding, max: usize) -> Result<Bytes, Problem> {
+fn decompress(body: Bytes, encoding: Encoding, max: usize) -> Result<Bytes, ApiError> {
     let mut out = Vec::new();
     let limit = max as u64 + 1;
     let read = match encoding {
@@ -88,11 +90,12 @@ fn decompress(body: Bytes, encoding: Encoding, max: usize) -> Result<Bytes, Prob
         }),
     };
     match read {
-        Ok(_) if out.len() > max => Err(too_large(max)),
+        Ok(_) if out.len() > max => Err(too_large(max).into()),
         Ok(_) => Ok(out.into()),
         Err(error) => Err(Problem::new(
             Code::MalformedJson,
             format!("the compressed body cannot be read: {error}"),
-        )),
+        )
+        .into()),
     }
 }

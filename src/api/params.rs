@@ -66,5 +66,5 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathPar
 
 /// A parameter whose value is not allowed.
 pub(super) fn invalid(name: &str, detail: &str) -> ApiError {
-    ApiError(Problem::field(Code::InvalidParameter, name, detail))
+    Problem::field(Code::InvalidParameter, name, detail).into()
 }

@@ -9,7 +9,7 @@ use crate::ingest::IngestError;
 
 /// An error as the client sees it.
 #[derive(Debug)]
-pub(super) struct ApiError(pub(super) Problem);
+pub(super) struct ApiError(Box<Problem>);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -17,7 +17,7 @@ impl IntoResponse for ApiError {
         let retry_after = problem.code.retry_after_s();
         let status =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, json(&problem)).into_response();
+        let mut response = (status, json(&*problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
@@ -29,28 +29,28 @@ impl IntoResponse for ApiError {
 
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
-        Self(problem)
+        Self(Box::new(problem))
     }
 }
 
 impl From<IngestError> for ApiError {
     fn from(error: IngestError) -> Self {
-        Self(error.into())
+        Problem::from(error).into()
     }
 }
 
 /// For a path that is none.
 pub(super) async fn not_found(uri: Uri) -> ApiError {
-    ApiError(Problem::new(Code::NotFound, format!("there is nothing at {}", uri.path())))
+    Problem::new(Code::NotFound, format!("there is nothing at {}", uri.path())).into()
 }
 
 /// For a method that a path does not have; the router adds `Allow`.
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     let detail = format!("{} cannot be used with {method}", uri.path());
-    ApiError(Problem::new(Code::MethodNotAllowed, detail))
+    Problem::new(Code::MethodNotAllowed, detail).into()
 }
 
 /// For a resource that is not known.
 pub(super) fn unknown(what: &str, name: impl std::fmt::Display) -> ApiError {
-    ApiError(Problem::new(Code::NotFound, format!("no {what} {name} is known")))
+    Problem::new(Code::NotFound, format!("no {what} {name} is known")).into()
 }

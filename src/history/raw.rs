@@ -68,7 +68,7 @@ impl Statement {
                 handle.raw(),
                 sql.as_ptr().cast(),
                 length,
-                ffi::SQLITE_PREPARE_PERSISTENT as u32,
+                ffi::SQLITE_PREPARE_PERSISTENT,
                 &raw mut raw,
                 null_mut(),
             )

@@ -1,0 +1,107 @@
+//! The database file: who may use it, and what is done about one that cannot be used.
+
+use std::fs;
+
+use crate::support::Home;
+use crate::support::heartbeat::{heartbeat, marked, now_ms};
+
+#[test]
+fn a_second_queen_on_the_same_file_refuses_and_names_the_first() {
+    let queen = Home::new().start(&[]);
+    queen.takes(&heartbeat("h", now_ms()));
+    let said = queen.refusal(&[]);
+    assert!(said.contains("queen.db") && said.contains("in use by another queen"), "{said}");
+    assert!(said.contains(&format!("process {}", queen.pid())), "{said}");
+    queen.takes(&heartbeat("h", now_ms() + 1));
+}
+
+#[test]
+fn the_file_is_free_again_however_the_first_one_ended() {
+    let home = Home::new();
+    home.start(&[]).kill();
+    home.start(&[]).stop();
+    home.start(&[]);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    let noise = b"not a database, but something that somebody may want to keep\n".repeat(200);
+    fs::write(home.database(), &noise).unwrap();
+    let said = home.refusal(&[]);
+    assert!(said.contains("queen.db") && said.contains("queen backup FILE"), "{said}");
+    assert_eq!(fs::read(home.database()).unwrap(), noise);
+}
+
+#[test]
+fn a_database_with_a_broken_header_is_refused_and_left_as_it_is() {
+    let queen = Home::new().start(&[]);
+    queen.takes(&marked("h", now_ms(), 1.0));
+    let home = queen.stop();
+    let mut bytes = fs::read(home.database()).unwrap();
+    bytes[..16].fill(0xff);
+    fs::write(home.database(), &bytes).unwrap();
+    let said = home.refusal(&[]);
+    assert!(said.contains("queen.db") && said.contains("queen backup FILE"), "{said}");
+    assert_eq!(fs::read(home.database()).unwrap(), bytes);
+}
+
+#[test]
+fn a_database_with_a_broken_schema_is_refused() {
+    let queen = Home::new().start(&[]);
+    queen.takes(&marked("h", now_ms(), 1.0));
+    let home = queen.stop();
+    let mut bytes = fs::read(home.database()).unwrap();
+    bytes[100..4096].fill(0xff);
+    fs::write(home.database(), &bytes).unwrap();
+    let said = home.refusal(&[]);
+    assert!(said.contains("queen.db") && said.contains("queen backup FILE"), "{said}");
+}
+
+#[test]
+fn a_database_that_is_cut_off_is_refused() {
+    let queen = Home::new().start(&[]);
+    queen.takes(&marked("h", now_ms(), 1.0));
+    let home = queen.stop();
+    let bytes = fs::read(home.database()).unwrap();
+    fs::write(home.database(), &bytes[..bytes.len() / 2]).unwrap();
+    let said = home.refusal(&[]);
+    assert!(said.contains("queen.db") && said.contains("queen backup FILE"), "{said}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let home = Home::new();
+    let said = home.refusal(&["--db", "nowhere/queen.db"]);
+    assert!(said.contains("nowhere/queen.db"), "{said}");
+    assert!(!home.path("nowhere").exists());
+}
+
+#[test]
+fn a_database_of_a_newer_queen_is_refused() {
+    let home = Home::new();
+    home.start(&[]).stop();
+    home.rows(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'of the future', 1, x'00', 0)",
+    );
+    let said = home.refusal(&[]);
+    assert!(said.contains("newer queen") && said.contains("9999"), "{said}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let queen = Home::new().start(&[]);
+    let other = Home::new();
+    let said = other.refusal(&["--bind", queen.address()]);
+    assert!(said.contains(queen.address()) && said.contains("--bind"), "{said}");
+}
+
+#[test]
+fn people_read_the_file_while_the_queen_writes() {
+    let queen = Home::new().start(&[]);
+    for i in 0..20 {
+        queen.takes(&marked("h", now_ms() + i, i as f64));
+        assert_eq!(queen.value("SELECT count(*) FROM history"), (i + 1) as f64);
+    }
+}

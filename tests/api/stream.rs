@@ -1,0 +1,217 @@
+//! `GET /v1/heartbeats/stream`: the live feed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::heartbeat::{heartbeat, marked, now_ms, wire, worker};
+use crate::support::wait::eventually;
+use crate::support::{Home, Queen};
+
+#[test]
+fn it_says_what_it_is() {
+    let queen = Queen::start();
+    let stream = queen.stream("");
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+    ] {
+        assert_eq!(stream.head.header(name), Some(value));
+    }
+    assert_eq!(queen.ndjson("").head.header("content-type"), Some("application/x-ndjson"));
+}
+
+#[test]
+fn a_summary_of_the_fleet_comes_at_once_and_again() {
+    let queen = Queen::start();
+    let mut a = heartbeat("a", now_ms());
+    a["workers"] = json!([worker("llm", "2"), worker("llm", "1")]);
+    a["workers"][0]["gpu_util_pct"] = json!(0);
+    a["workers"][1]["gpu_util_pct"] = json!(70);
+    queen.takes(&a);
+    queen.takes(&heartbeat("b", now_ms()));
+
+    let begun = Instant::now();
+    let mut stream = queen.stream("?snapshot=false");
+    let first = stream.frame().unwrap();
+    assert_eq!((first.id, first.event.as_str()), (None, "heartbeat"));
+    let expected = json!({
+        "type": "queen", "workers_online": 2, "workers_available": 1, "hives_online": 2,
+        "hives_available": 2, "worker_ids": ["a/llm/1", "a/llm/2"], "hive_ids": ["a", "b"],
+        "timestamp": first.data["timestamp"],
+    });
+    assert_eq!(first.data, expected);
+    assert!(first.data["timestamp"].as_str().unwrap() <= wire(now_ms()).as_str());
+
+    stream.summary();
+    let period = begun.elapsed();
+    assert!((Duration::from_millis(2400)..Duration::from_secs(8)).contains(&period), "{period:?}");
+}
+
+#[test]
+fn it_begins_with_the_newest_heartbeat_of_every_live_hive() {
+    let queen = Queen::start();
+    let now = now_ms();
+    let a = queen.takes(&marked("a", now, 1.0));
+    queen.takes(&marked("b", now, 2.0));
+    let b = queen.takes(&marked("b", now + 1, 3.0));
+    let mut stream = queen.stream("");
+    let next = queen.takes(&marked("a", now + 2, 4.0));
+    let ids = [stream.telemetry().id, stream.telemetry().id, stream.telemetry().id];
+    assert_eq!(ids, [Some(a.id), Some(b.id), Some(next.id)]);
+}
+
+#[test]
+fn the_snapshot_can_be_left_out() {
+    let queen = Queen::start();
+    let now = now_ms();
+    queen.takes(&marked("a", now, 1.0));
+    let mut stream = queen.stream("?snapshot=false");
+    let next = queen.takes(&marked("a", now + 1, 2.0));
+    assert_eq!(stream.telemetry().id, Some(next.id));
+}
+
+#[test]
+fn hives_that_are_not_live_are_not_in_the_snapshot() {
+    let queen = Queen::start();
+    queen.takes(&marked("a", now_ms(), 1.0));
+    let queen = queen.stop().start(&[]);
+    let mut stream = queen.stream("");
+    assert_eq!(stream.frame().unwrap().data["type"], "queen");
+    let next = queen.takes(&marked("a", now_ms() + 1, 2.0));
+    assert_eq!(stream.telemetry().id, Some(next.id));
+}
+
+#[test]
+fn ids_only_grow_and_every_heartbeat_comes_once() {
+    let queen = Queen::start();
+    let mut stream = queen.stream("");
+    let now = now_ms();
+    let posted: Vec<Option<i64>> = (0..100)
+        .map(|i| Some(queen.takes(&marked(&format!("h{}", i % 7), now + i, 1.0)).id))
+        .collect();
+    let received: Vec<Option<i64>> = (0..100).map(|_| stream.telemetry().id).collect();
+    assert_eq!(received, posted);
+    assert!(received.is_sorted_by(|a, b| a < b));
+}
+
+#[test]
+fn a_heartbeat_is_there_soon_after_it_was_posted() {
+    let queen = Queen::start();
+    let mut streams: Vec<_> = (0..10).map(|_| queen.stream("?snapshot=false")).collect();
+    for i in 0..10 {
+        let begun = Instant::now();
+        let posted = queen.takes(&marked("h", now_ms() + i, 1.0));
+        for stream in &mut streams {
+            assert_eq!(stream.telemetry().id, Some(posted.id));
+        }
+        // The bound of the contract is measured by the benchmark; this one only tells a
+        // stream that pushes from one that polls.
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn lines_of_json_carry_the_same_and_the_id() {
+    let queen = Queen::start();
+    let now = now_ms();
+    let ack = queen.takes(&marked("a", now, 1.0));
+    let mut sse = queen.stream("").telemetry().data;
+    let mut lines = queen.ndjson("");
+    let line: Value = serde_json::from_str(&lines.line().unwrap()).unwrap();
+    sse["id"] = json!(ack.id);
+    assert_eq!(line, sse);
+    let summary: Value = serde_json::from_str(&lines.line().unwrap()).unwrap();
+    assert_eq!((&summary["type"], summary.get("id")), (&json!("queen"), None));
+}
+
+#[test]
+fn beyond_the_last_place_there_is_a_503_until_one_is_free() {
+    let queen = Queen::with(&["--max-streams", "2"]);
+    let first = queen.stream("");
+    let _second = queen.ndjson("");
+    queen.get("/v1/heartbeats/stream").problem(503, "too_many_streams");
+    queen.get("/v1/hives").ok();
+    drop(first);
+    eventually("a place is free again", || {
+        let (head, _body) = queen.client().open("/v1/heartbeats/stream", &[]);
+        (head.status == 200).then_some(())
+    });
+}
+
+/// Posts so much that a reader who does not read loses its place, then reads all of it.
+#[test]
+fn a_reader_that_is_too_slow_is_told_what_it_missed() {
+    let queen = Queen::start();
+    let mut slow = queen.stream("?snapshot=false");
+    let mut posted = 0;
+    let last = now_ms();
+    for batch in 0..8 {
+        let lines: Vec<Value> =
+            (0..1000).map(|i| padded("h", last - 9_000 + batch * 1000 + i)).collect();
+        assert_eq!(queen.takes_lines(&lines), (1000, 0));
+        posted += lines.len();
+    }
+    let end = queen.takes(&marked("h", last, 1.0));
+
+    let ids: Vec<i64> = queen
+        .rows("SELECT id FROM heartbeats_live ORDER BY id")
+        .iter()
+        .map(|row| row["id"].as_f64().unwrap() as i64)
+        .collect();
+    assert_eq!(ids.len(), posted + 1);
+    let (mut received, mut gaps) = (vec![], vec![]);
+    while received.last() != Some(&end.id) && gaps.last().is_none_or(|&(_, to)| to < end.id) {
+        let frame = slow.until("a heartbeat or a gap", |frame| frame.data["type"] != "queen");
+        if frame.event == "gap" {
+            assert_eq!((frame.id, &frame.data["reason"]), (None, &json!("lagged")));
+            let end = |name: &str| frame.data[name].as_i64().unwrap();
+            gaps.push((end("from"), end("to")));
+        } else {
+            received.push(frame.id.unwrap());
+        }
+    }
+    assert!(!gaps.is_empty(), "{} events came through", received.len());
+    assert!(received.is_sorted_by(|a, b| a < b));
+    for id in ids {
+        let told = received.binary_search(&id).is_ok();
+        let missing = gaps.iter().any(|&(from, to)| (from..=to).contains(&id));
+        assert!(told != missing, "{id}: sent {told}, in a gap {missing}");
+    }
+}
+
+/// A heartbeat of some size: the buffers between the queen and her reader hold few of them.
+fn padded(hive: &str, ms: i64) -> Value {
+    let mut heartbeat = heartbeat(hive, ms);
+    heartbeat["gpus"] = json!([{"name": "x".repeat(1024), "state": "y".repeat(1024)}]);
+    heartbeat
+}
+
+#[test]
+fn a_slow_reader_holds_up_nobody() {
+    let queen = Queen::start();
+    let _slow = queen.stream("?snapshot=false");
+    let mut quick = queen.stream("?snapshot=false");
+    let now = now_ms();
+    for batch in 0..4 {
+        let lines: Vec<Value> =
+            (0..1000).map(|i| padded("h", now - 5_000 + batch * 1000 + i)).collect();
+        assert_eq!(queen.takes_lines(&lines), (1000, 0));
+        for i in 0..1000 {
+            assert_eq!(quick.telemetry().data["timestamp"], wire(now - 5_000 + batch * 1000 + i));
+        }
+    }
+}
+
+#[test]
+fn a_restart_goes_on_with_larger_ids() {
+    let home = Home::new();
+    let queen = home.start(&[]);
+    let before = queen.takes(&marked("h", now_ms(), 1.0));
+    let queen = queen.kill().start(&[]);
+    let mut stream = queen.stream("");
+    let after = queen.takes(&marked("h", now_ms() + 1, 2.0));
+    assert!(after.id > before.id);
+    assert_eq!(stream.telemetry().id, Some(after.id));
+}

@@ -1,0 +1,23 @@
+//! Waiting, always with an end.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest that anything here is waited for. Nothing takes that long on a healthy
+/// machine; it is generous so that a busy one does not fail tests.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks until there is an answer.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {} s: {what}", LIMIT.as_secs());
+        thread::sleep(PAUSE);
+    }
+}

@@ -60,13 +60,14 @@ fn a_broken_compressed_body_is_malformed() {
     let queen = Queen::start();
     let body = example(&wire(now_ms()));
     for (encoding, whole) in [(GZIP, gzip(body.as_bytes())), (ZSTD, zstd(body.as_bytes()))] {
-        let cut = &whole[..whole.len() / 2];
-        let mut flipped = whole.clone();
-        flipped[whole.len() / 2] ^= 0xff;
-        for broken in [cut, &flipped, b"", b"nonsense", body.as_bytes()] {
+        for broken in [&whole[..whole.len() / 2], b"", b"nonsense", body.as_bytes()] {
             queen.post_bytes(broken, &[JSON, encoding]).problem(400, "malformed_json");
         }
     }
+    let mut wrong_sum = gzip(body.as_bytes());
+    let sum_at = wrong_sum.len() - 8;
+    wrong_sum[sum_at] ^= 1;
+    queen.post_bytes(&wrong_sum, &[JSON, GZIP]).problem(400, "malformed_json");
     assert!(queen.get("/v1/hives").ok()["hives"].as_array().unwrap().is_empty());
 }
 

@@ -161,12 +161,12 @@ fn an_outage_of_the_queen_leaves_no_hole() {
     eventually("the hole is filled", || {
         let longest = home.value(
             "SELECT max(step) FROM (SELECT ts_ms - lag(ts_ms) OVER (ORDER BY ts_ms) AS step
-                                      FROM (SELECT DISTINCT ts AS ts_ms FROM heartbeats_live))",
+                                      FROM hive_heartbeats)",
         );
         longest.as_f64().filter(|longest| *longest < 1000.0)
     });
 }
 
 fn newest(home: &Home) -> Option<f64> {
-    home.value("SELECT max(ts) FROM heartbeats_live").as_f64()
+    home.value("SELECT max(ts_ms) FROM hive_heartbeats").as_f64()
 }

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Queen;
 use crate::support::client::JSON;
 use crate::support::heartbeat::{
     EXAMPLE_AGENT, EXAMPLE_GPUS, EXAMPLE_NODE, EXAMPLE_WORKERS, example, now_ms, readable, wire,
 };
 use crate::support::queen::ack;
 use crate::support::sqlite::floats;
+use crate::support::{Home, Queen};
 
 /// A queen that has taken the example of this moment.
 fn queen_with_example() -> (Queen, i64) {
@@ -123,6 +123,11 @@ fn the_model_is_listed() {
 #[test]
 fn the_database_has_it_unchanged() {
     let (queen, now) = queen_with_example();
+    assert_in_database(&queen, now);
+}
+
+/// Every view that shows the example shows it as it was sent.
+fn assert_in_database(home: &Home, now: i64) {
     let expected = json!({
         "ts": readable(now), "ts_ms": now, "hive": "localhost", "group": "llm",
         "instance": "8080", "pid": 12345, "model": "llama-3.2-1b", "cpu_pct": 45.2,
@@ -130,7 +135,50 @@ fn the_database_has_it_unchanged() {
         "total_vram_mb": 24576, "uptime_s": 3600, "requests_running": 2, "requests_waiting": 0,
         "kv_cache_pct": 31.5,
     });
-    assert_eq!(queen.rows("SELECT * FROM history"), [floats(expected)]);
+    for view in ["history", "history_last_hour", "history_last_day", "latest"] {
+        let rows = home.rows(&format!("SELECT * FROM {view}"));
+        assert_eq!(rows, [floats(expected.clone())], "{view}");
+    }
+    let heartbeat = home.rows("SELECT * FROM hive_heartbeats").remove(0);
+    for (column, expected) in [
+        ("ts", json!(readable(now))),
+        ("ts_ms", json!(now)),
+        ("hive", json!("localhost")),
+        ("workers", json!(1)),
+        ("node_cpu_pct", json!(180)),
+        ("node_cpu_count", json!(16)),
+        ("node_memory_used_mb", json!(20480)),
+        ("node_memory_total_mb", json!(131_072)),
+        ("node_load_1m", json!(1.9)),
+        ("node_uptime_s", json!(86400)),
+        ("agent_version", json!("0.1.0")),
+        ("agent_cpu_pct", json!(0.4)),
+        ("agent_rss_mb", json!(11)),
+        ("collect_ms", json!(2.1)),
+        ("spooled", json!(0)),
+        ("gpu_age_ms", json!(400)),
+    ] {
+        assert_eq!(heartbeat[column], floats(expected), "{column}");
+    }
+    let gpu = json!({
+        "ts": readable(now), "ts_ms": now, "hive": "localhost", "gpu": "GPU-5d2c", "index": 0,
+        "name": "NVIDIA H100", "gpu_device_util_pct": 85, "gpu_memory_used_mb": 8300,
+        "gpu_memory_total_mb": 81559, "gpu_temperature_c": 54, "gpu_power_w": 310.5,
+        "state": "ok",
+    });
+    assert_eq!(home.rows("SELECT * FROM gpu_history"), [floats(gpu)]);
+}
+
+#[test]
+fn the_database_has_it_unchanged_when_it_is_sealed() {
+    let (queen, now) = queen_with_example();
+    let home = queen.stop();
+    let queen = home.start(&["--seal-after", "1s"]);
+    queen.until_sealed();
+    assert_in_database(&queen, now);
+    let queen = queen.kill().start(&[]);
+    assert_in_database(&queen, now);
+    assert_eq!(queen.hive("localhost")["workers"], parsed(EXAMPLE_WORKERS));
 }
 
 #[test]

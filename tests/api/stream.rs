@@ -155,11 +155,8 @@ fn a_reader_that_is_too_slow_is_told_what_it_missed() {
     }
     let end = queen.takes(&marked("h", last, 1.0));
 
-    let ids: Vec<i64> = queen
-        .rows("SELECT id FROM heartbeats_live ORDER BY id")
-        .iter()
-        .map(|row| row["id"].as_f64().unwrap() as i64)
-        .collect();
+    let ids = queen.figures("SELECT id FROM hive_heartbeats ORDER BY id");
+    let ids: Vec<i64> = ids.into_iter().map(|id| id as i64).collect();
     assert_eq!(ids.len(), posted + 1);
     let (mut received, mut gaps) = (vec![], vec![]);
     while received.last() != Some(&end.id) && gaps.last().is_none_or(|&(_, to)| to < end.id) {

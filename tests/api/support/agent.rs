@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use super::process::{Ended, Process};
+use super::process::{Ended, Process, signal};
 use super::queen::{Queen, clean};
-use super::wait::eventually;
+use super::wait::{PAUSE, eventually};
 
 /// Where the agent's program is. It belongs to another package, so it is built here, once.
 pub(crate) fn program() -> &'static Path {
@@ -89,10 +89,7 @@ impl StandIn {
     /// The process that is measured: the one child of `hive-agent spawn`.
     pub(crate) fn pid(&self) -> u32 {
         let spawn = self.spawn.as_ref().expect("it runs").id();
-        eventually("the worker starts", || {
-            let path = format!("/proc/{spawn}/task/{spawn}/children");
-            fs::read_to_string(path).ok()?.trim().parse().ok()
-        })
+        eventually("the worker starts", || child_of(spawn))
     }
 
     /// Ends the worker; what `hive-agent spawn` made of it.
@@ -104,14 +101,21 @@ impl StandIn {
 }
 
 impl Drop for StandIn {
-    /// The worker must not outlive the test, nor its cgroup.
+    /// The worker must not outlive the test, nor its cgroup, which `spawn` removes.
     fn drop(&mut self) {
-        if let Some(spawn) = self.spawn.take() {
-            spawn.signal("TERM");
-            let mut spawn = spawn;
-            eventually("the worker ends", || spawn.has_ended().then_some(()));
+        let Some(mut spawn) = self.spawn.take() else { return };
+        while !spawn.has_ended() {
+            if let Some(worker) = child_of(spawn.id()) {
+                signal(worker, "KILL");
+            }
+            std::thread::sleep(PAUSE);
         }
     }
+}
+
+fn child_of(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.trim().parse().ok()
 }
 
 fn unique_group() -> String {

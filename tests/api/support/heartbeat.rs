@@ -1,6 +1,6 @@
 //! Sample heartbeats, and moments to stamp them with.
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, FixedOffset, SecondsFormat};
 use queen::clock::Clock;
 use serde_json::{Value, json};
 
@@ -26,6 +26,12 @@ pub(crate) fn now_ms() -> i64 {
 /// A moment as it stands on the wire.
 pub(crate) fn wire(ms: i64) -> String {
     moment(ms).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A moment by a clock that is 5:45 hours ahead.
+pub(crate) fn in_kathmandu(ms: i64) -> String {
+    let offset = FixedOffset::east_opt((5 * 60 + 45) * 60).unwrap();
+    moment(ms).with_timezone(&offset).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// A moment as people read it in the database.

@@ -54,9 +54,7 @@ impl Process {
 
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
-        let command = format!("kill -s {signal} {}", self.id());
-        let status = Command::new("sh").args(["-c", &command]).status().unwrap();
-        assert!(status.success(), "{command}");
+        assert!(self::signal(self.id(), signal), "{} is gone before {signal}", self.name);
     }
 
     /// Ends it at once, as a power cut would.
@@ -77,6 +75,12 @@ impl Process {
         let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ended { status, output }
     }
+}
+
+/// Sends a signal by its name; whether there was such a process.
+pub(crate) fn signal(pid: u32, signal: &str) -> bool {
+    let command = format!("kill -s {signal} {pid}");
+    Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status().unwrap().success()
 }
 
 fn keep(

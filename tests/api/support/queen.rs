@@ -11,6 +11,7 @@ use super::client::{Client, JSON, NDJSON, Reply};
 use super::process::{Ended, Process};
 use super::sqlite;
 use super::stream::Stream;
+use super::wait::eventually;
 
 /// A directory with a database in it, where queens come and go.
 #[derive(Clone)]
@@ -217,6 +218,14 @@ impl Queen {
     /// Opens the live feed as lines of JSON.
     pub(crate) fn ndjson(&self, query: &str) -> Stream {
         Stream::open(&self.client, query, &[("accept", "application/x-ndjson")])
+    }
+
+    /// Waits until everything that she has taken stands in sealed blocks.
+    #[track_caller]
+    pub(crate) fn until_sealed(&self) {
+        eventually("all is sealed", || {
+            (self.value("SELECT count(*) FROM heartbeats_live") == 0.0).then_some(())
+        });
     }
 
     /// Asks her to stop, as a service manager does.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 /// machine; it is generous so that a busy one does not fail tests.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks until there is an answer.
 #[track_caller]

@@ -226,10 +226,14 @@ impl Config {
         let size = |given: Option<Size>, file: Option<Size>, default| {
             given.or(file).map_or(default, |size| size.0)
         };
+        // What is not given is at least as long as what is finer.
+        let raw = span(given.retention_raw, file.retention_raw, 7 * DAY);
+        let minutes = span(given.retention_1m, file.retention_1m, raw.max(90 * DAY));
+        let hours = span(given.retention_1h, file.retention_1h, minutes.max(730 * DAY));
         let limits = Limits {
-            raw: span(given.retention_raw, file.retention_raw, 7 * DAY),
-            minutes: span(given.retention_1m, file.retention_1m, 90 * DAY),
-            hours: span(given.retention_1h, file.retention_1h, 730 * DAY),
+            raw,
+            minutes,
+            hours,
             disk_budget: size(given.disk_budget, file.disk_budget, 10 << 30),
             min_free_disk: size(given.min_free_disk, file.min_free_disk, 1 << 30),
         };

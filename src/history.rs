@@ -13,6 +13,7 @@
 //! - `rollup`: mergeable sums, and the columns that hold them;
 //! - [`metric`]: what is measured;
 //! - [`reader`]: read-only access, bounded in time;
+//! - [`readings`]: whole heartbeats back out of the file;
 //! - `live`: which readings are in the live part, to tell duplicates;
 //! - [`warm`]: the newest reading of each hive, to start with.
 //!
@@ -29,6 +30,7 @@ pub mod metric;
 pub mod open;
 mod raw;
 pub mod reader;
+pub mod readings;
 pub mod retention;
 mod roll;
 mod rollup;

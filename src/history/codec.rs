@@ -1,6 +1,6 @@
 //! The compact JSON arrays of `heartbeats_live`: a heartbeat to its row and back.
 //!
-//! Invariant: `decode(encode(heartbeat))` is the same heartbeat. The order of the figures in
+//! Invariant: [`Rows`] read from what [`encode`] wrote name the same heartbeat. The order of the figures in
 //! each array is the one that `migrations/0001_live.sql` documents.
 
 use std::fmt;
@@ -225,43 +225,56 @@ pub(super) struct Decoded {
     pub(super) agent: Agent,
 }
 
-/// Reads a row. What a number stands for comes from `names`; where that is unknown, the worker
-/// or GPU is left out.
-pub(super) fn decode(
-    samples: &str,
-    gpus: &str,
-    node: &str,
-    names: &impl Names,
-) -> Result<Decoded, DecodeError> {
-    let NodeRow { description, node, agent } = serde_json::from_str(node)?;
-    let mut ids = RowIds { description, ..RowIds::default() };
-    let mut workers = Vec::new();
-    for row in serde_json::from_str::<Vec<SampleRow>>(samples)? {
-        let Some(worker) = names.run(row.run) else { continue };
-        ids.runs.push(row.run);
-        let gpus = row.gpus.into_iter().map(|gpu| {
-            ids.worker_gpus.push(gpu.gpu);
-            let uuid = names.gpu(gpu.gpu).and_then(|g| g.uuid);
-            WorkerGpu { uuid, util_pct: gpu.util_pct, vram_mb: gpu.vram_mb }
-        });
-        let gpus = Bounded::cut(gpus.collect());
-        workers.push(Worker { gpus, ..row.figures.onto(worker) });
+/// A heartbeat as it is stored, live or sealed: figures, and numbers instead of names.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) samples: Vec<SampleRow>,
+    pub(super) gpus: Vec<GpuRow>,
+    pub(super) node: NodeRow,
+}
+
+impl Rows {
+    /// Reads the three arrays of a live row.
+    pub(super) fn parse(samples: &str, gpus: &str, node: &str) -> Result<Self, DecodeError> {
+        Ok(Self {
+            samples: serde_json::from_str(samples)?,
+            gpus: serde_json::from_str(gpus)?,
+            node: serde_json::from_str(node)?,
+        })
     }
-    let mut devices = Vec::new();
-    for row in serde_json::from_str::<Vec<GpuRow>>(gpus)? {
-        let Some(gpu) = names.gpu(row.gpu) else { continue };
-        ids.gpus.push(row.gpu);
-        devices.push(Gpu {
-            util_pct: row.util_pct,
-            memory_used_mb: row.memory_used_mb,
-            temperature_c: row.temperature_c,
-            power_w: row.power_w,
-            state: row.state,
-            ..gpu
-        });
+
+    /// Puts in what the numbers stand for. Where that is unknown, the worker or GPU is left out.
+    pub(super) fn name(self, names: &impl Names) -> Decoded {
+        let NodeRow { description, node, agent } = self.node;
+        let mut ids = RowIds { description, ..RowIds::default() };
+        let mut workers = Vec::with_capacity(self.samples.len());
+        for row in self.samples {
+            let Some(worker) = names.run(row.run) else { continue };
+            ids.runs.push(row.run);
+            let gpus = row.gpus.into_iter().map(|gpu| {
+                ids.worker_gpus.push(gpu.gpu);
+                let uuid = names.gpu(gpu.gpu).and_then(|g| g.uuid);
+                WorkerGpu { uuid, util_pct: gpu.util_pct, vram_mb: gpu.vram_mb }
+            });
+            let gpus = Bounded::cut(gpus.collect());
+            workers.push(Worker { gpus, ..row.figures.onto(worker) });
+        }
+        let mut devices = Vec::with_capacity(self.gpus.len());
+        for row in self.gpus {
+            let Some(gpu) = names.gpu(row.gpu) else { continue };
+            ids.gpus.push(row.gpu);
+            devices.push(Gpu {
+                util_pct: row.util_pct,
+                memory_used_mb: row.memory_used_mb,
+                temperature_c: row.temperature_c,
+                power_w: row.power_w,
+                state: row.state,
+                ..gpu
+            });
+        }
+        let workers = Workers::new(workers).unwrap_or_default();
+        Decoded { ids, workers, gpus: Bounded::cut(devices), node, agent }
     }
-    let workers = Workers::new(workers).unwrap_or_default();
-    Ok(Decoded { ids, workers, gpus: Bounded::cut(devices), node, agent })
 }
 
 /// The figures of one sample.

@@ -13,6 +13,8 @@ use crate::support::wait::eventually;
 use crate::support::{Home, Queen};
 
 const HIVES: usize = 6;
+/// Readings are sealed all the while.
+const SEALING: &[&str] = &["--seal-after", "1s"];
 /// Acknowledgements of one life of the queen, after which she is killed.
 const ENOUGH: usize = 150;
 
@@ -47,7 +49,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_doubled() {
     let mut next_ms = [start; HIVES];
     let mut acknowledged: BTreeSet<(usize, i64)> = BTreeSet::new();
     for _life in 0..3 {
-        let queen = home.start(&[]);
+        let queen = home.start(SEALING);
         let count = AtomicUsize::new(0);
         let (report, reports) = channel();
         thread::scope(|scope| {

@@ -8,7 +8,7 @@
 //!   [`sealed`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
-//! - what happens when things end: [`restart`], [`crash`], [`shutdown`], [`files`];
+//! - what happens when things end: [`restart`], [`sealing`], [`crash`], [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
 //! - the whole way from a process to the history: [`collector`], [`local_hive`].
 
@@ -37,6 +37,7 @@ mod options;
 mod problems;
 mod restart;
 mod sealed;
+mod sealing;
 mod shutdown;
 mod stream;
 mod workers;

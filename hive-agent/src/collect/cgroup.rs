@@ -170,23 +170,31 @@ impl Tree {
     /// Every process of the tree; none if it is empty or gone.
     pub(super) fn pids(&mut self, dir: &Path, buffer: &mut Buffer) -> io::Result<Found> {
         let mut found = Found::default();
-        match self.events.read_record(dir, "cgroup.events", buffer) {
-            Ok(events) if keyed(events, "populated") == Some(0) => return Ok(found),
-            _ => {}
-        }
         match self.procs.read_list(dir, "cgroup.procs", buffer) {
             Ok(procs) => found.add(procs),
             Err(error) if is_gone(&error) => return Ok(found),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => {
+                if self.is_empty(dir, buffer) {
+                    return Ok(found);
+                }
                 let reason = "is a threaded cgroup, whose processes the kernel does not list";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
             }
             Err(error) => return Err(error),
         }
+        if found.pids.is_empty() && self.is_empty(dir, buffer) {
+            return Ok(found);
+        }
         found.descend(dir, buffer);
         found.pids.sort_unstable();
         found.pids.dedup();
         Ok(found)
+    }
+
+    /// Whether the kernel says that no process is in the tree at all.
+    fn is_empty(&mut self, dir: &Path, buffer: &mut Buffer) -> bool {
+        let events = self.events.read_record(dir, "cgroup.events", buffer);
+        events.is_ok_and(|events| keyed(events, "populated") == Some(0))
     }
 }
 

@@ -14,6 +14,12 @@ use rustix::io::Errno;
 /// The largest file that is read; what is longer is an error, never cut silently.
 const MAX_LEN: usize = 4 << 20;
 const FIRST_LEN: usize = 8 << 10;
+/// A piece of a list that is shorter than this is the last one.
+const SHORT_PIECE: usize = 2 << 10;
+/// After a file was not there, so many readings take that for granted: which controllers a
+/// cgroup has changes rarely, and looking for their files each time costs as much as reading
+/// them.
+const ABSENT_FOR: u8 = 10;
 
 /// The one buffer that every file is read into. It grows to the largest file met, at most 4 MiB.
 pub(super) struct Buffer {
@@ -65,10 +71,11 @@ impl Buffer {
             let end = self.bytes.len().min(limit);
             let offset = self.filled as u64;
             let length = file.read_at(&mut self.bytes[self.filled..end], offset)?;
-            if length == 0 {
+            self.filled += length;
+            // Before the end, every piece is about a page: a short one needs no second look.
+            if length < SHORT_PIECE {
                 break;
             }
-            self.filled += length;
         }
         Ok(())
     }
@@ -83,12 +90,18 @@ impl Buffer {
 
 /// A file that stays open from one tick to the next. After an error it is opened anew.
 #[derive(Default)]
-pub(super) struct KeptFile(Option<File>);
+pub(super) enum KeptFile {
+    #[default]
+    Closed,
+    Open(File),
+    /// It was not there; for so many readings more this is not checked.
+    Absent(u8),
+}
 
 impl KeptFile {
     /// Opens the file now, so that it belongs to what its path names at this moment.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        File::open(path).map(|file| Self(Some(file)))
+        File::open(path).map(Self::Open)
     }
 
     /// Reads a file of one record.
@@ -119,15 +132,25 @@ impl KeptFile {
         name: &str,
         read: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<()> {
-        let file = match &self.0 {
-            Some(file) => file,
-            None => self.0.insert(File::open(dir.join(name))?),
-        };
-        let result = read(file);
-        if result.is_err() {
-            self.0 = None;
+        if let Self::Absent(readings @ 1..) = self {
+            *readings -= 1;
+            return Err(Errno::NOENT.into());
         }
-        result
+        let file = match std::mem::take(self) {
+            Self::Open(file) => file,
+            Self::Closed | Self::Absent(_) => match File::open(dir.join(name)) {
+                Ok(file) => file,
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::NotFound {
+                        *self = Self::Absent(ABSENT_FOR);
+                    }
+                    return Err(error);
+                }
+            },
+        };
+        read(&file)?;
+        *self = Self::Open(file);
+        Ok(())
     }
 }
 
@@ -176,6 +199,9 @@ mod tests {
         let mut kept = KeptFile::default();
         assert!(is_gone(&kept.read_record(dir.path(), "f", &mut buffer).unwrap_err()));
         fs::write(dir.path().join("f"), "1").unwrap();
+        for _ in 0..ABSENT_FOR {
+            assert!(is_gone(&kept.read_record(dir.path(), "f", &mut buffer).unwrap_err()));
+        }
         assert_eq!(kept.read_record(dir.path(), "f", &mut buffer).unwrap(), b"1");
         assert!(!is_gone(&KeptFile::open(Path::new("/proc/1/fd/nope/..\0")).err().unwrap()));
     }

@@ -205,7 +205,8 @@ fn what_has_no_living_process_is_no_worker_and_no_error() {
     let machine = Machine::new();
     machine.process(10, 1, 0, "server");
     machine.worker("llm/empty", "cgroup.procs", "");
-    machine.worker("llm/unpopulated", "cgroup.procs", "10\n");
+    machine.worker("llm/unpopulated", "cgroup.procs", "");
+    machine.worker("llm/unpopulated/nested", "cgroup.procs", "10\n");
     machine.worker("llm/unpopulated", "cgroup.events", "populated 0\n");
     machine.worker("llm/just-ended", "cgroup.procs", "99\n");
     machine.worker("llm/zombie", "cgroup.procs", "12\n");

@@ -32,7 +32,18 @@ pub(super) struct Meter {
     storage: Storage,
     /// In ascending order of their PIDs.
     processes: Vec<Process>,
+    /// The main process of the last reading.
+    main_pid: Option<u32>,
+    /// The processor time is summed up over the processes.
+    counts_ticks: bool,
+    /// Counts the readings, and starts again at 0 after the last number.
+    turn: u32,
 }
+
+/// The state of a process that is not the main one is read in every so many readings only: the
+/// kernel's list of PIDs says already who lives. What can be late by that is noticing that a
+/// PID is used again within one interval, or that a child turned into another program.
+const CHILD_TURNS: u32 = 8;
 
 /// What a counter file of the cgroup gave.
 enum Counter<T> {
@@ -54,6 +65,9 @@ impl Meter {
             cpu: Growth::default(),
             storage: Storage::default(),
             processes: Vec::new(),
+            main_pid: None,
+            counts_ticks: false,
+            turn: 0,
         }
     }
 
@@ -65,7 +79,9 @@ impl Meter {
     /// Reads everything; `None` while no process lives there.
     pub(super) fn read(&mut self, scan: &mut Scan<'_>) -> Option<Worker> {
         self.find_processes(scan);
-        let Some(main) = self.main_process() else {
+        let main = self.main_process();
+        self.main_pid = main.map(|main| self.processes[main].pid);
+        let Some(main) = main else {
             self.cpu.reset();
             self.storage.reset();
             return None;
@@ -108,9 +124,14 @@ impl Meter {
             }
         };
         let at = scan.clock.monotonic();
+        self.turn = self.turn.wrapping_add(1);
         let has_ended = |process: &mut Process| {
             if pids.binary_search(&process.pid).is_err() {
                 return true;
+            }
+            let is_its_turn = process.pid.wrapping_add(self.turn).is_multiple_of(CHILD_TURNS);
+            if !is_its_turn && !self.counts_ticks && self.main_pid != Some(process.pid) {
+                return false;
             }
             let lives = process.refresh(scan.buffer);
             complain(lives, &self.place, process.pid, scan) != Some(true)
@@ -156,6 +177,7 @@ impl Meter {
                 return None;
             }
             Counter::Absent => {
+                self.counts_ticks = true;
                 let at = scan.clock.monotonic();
                 let rates = self.processes.iter_mut().map(|process| process.cpu_ticks_per_s(at));
                 sum_of_known(rates)? / scan.ticks_per_s as f64

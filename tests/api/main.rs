@@ -4,8 +4,7 @@
 //! with the `sqlite3` program, as people do. Nothing here sleeps in the hope that something
 //! will have happened: tests wait for an answer, an event or an end, and every wait is bounded.
 //!
-//! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`],
-//!   [`sealed`];
+//! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
 //! - what happens when things end: [`restart`], [`sealing`], [`crash`], [`shutdown`], [`files`];
@@ -36,7 +35,6 @@ mod operations;
 mod options;
 mod problems;
 mod restart;
-mod sealed;
 mod sealing;
 mod shutdown;
 mod stream;

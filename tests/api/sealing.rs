@@ -1,10 +1,10 @@
 //! Sealing moves readings into blocks, and nobody can tell from the answers.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::Queen;
 use crate::support::client::JSON;
-use crate::support::heartbeat::{example, marked, now_ms, wire};
+use crate::support::heartbeat::{example, heartbeat, marked, now_ms, wire, worker};
 use crate::support::queen::ack;
 
 const SOON: &[&str] = &["--seal-after", "1s"];
@@ -14,14 +14,56 @@ fn some_time_ago() -> i64 {
     now_ms() - 10_000
 }
 
+/// All that people can read, each view in some fixed order.
 fn views(queen: &Queen) -> Vec<Vec<Value>> {
-    let views = ["history", "history_last_hour", "history_last_day", "latest", "gpu_history"];
-    let mut rows: Vec<_> = views
-        .iter()
-        .map(|view| queen.rows(&format!("SELECT * FROM {view} ORDER BY ts_ms")))
-        .collect();
-    rows.push(queen.rows("SELECT * FROM hive_heartbeats ORDER BY id"));
-    rows
+    let sorted = |view| {
+        let mut rows = queen.rows(&format!("SELECT * FROM {view}"));
+        rows.sort_by_key(Value::to_string);
+        rows
+    };
+    ["history", "history_last_hour", "history_last_day", "latest", "gpu_history", "hive_heartbeats"]
+        .map(sorted)
+        .into()
+}
+
+/// Heartbeats with whatever is unusual and allowed.
+fn odd_heartbeats(now: i64) -> Vec<Value> {
+    let mut fractions = heartbeat("fractions", now);
+    fractions["workers"] = json!([worker("llm", "8080")]);
+    for name in ["cpu_pct", "rss_mb", "gpu_util_pct", "vram_mb", "total_vram_mb", "uptime_s"]
+        .into_iter()
+        .chain(["io_r_mb_s", "io_w_mb_s", "kv_cache_pct"])
+    {
+        fractions["workers"][0][name] = json!(12.345);
+    }
+    fractions["gpus"] = json!([{"index": 7, "util_pct": 0.125, "memory_used_mb": 0.5,
+        "memory_total_mb": 1.25, "temperature_c": 33.3, "power_w": 0.001}]);
+    fractions["node"] = json!({"cpu_pct": 0.001, "memory_used_mb": 0.25, "memory_total_mb": 3.75,
+        "load_1m": 0.05, "uptime_s": 0.5});
+    fractions["agent"] = json!({"cpu_pct": 0.004, "rss_mb": 1.5, "collect_ms": 0.123,
+        "gpu_age_ms": 0.9, "errors": ["it's \"odd\" \\ \u{1} 模型"]});
+
+    let largest = (1_u64 << 53) - 1;
+    let mut large = heartbeat("large", now);
+    large["workers"] = json!([worker("llm", "8080")]);
+    for name in ["pid", "cpu_pct", "rss_mb", "vram_mb", "total_vram_mb", "uptime_s"]
+        .into_iter()
+        .chain(["io_r_mb_s", "io_w_mb_s", "requests_running", "requests_waiting"])
+    {
+        large["workers"][0][name] = json!(largest);
+    }
+    large["gpus"] = json!([{"uuid": "GPU-1", "memory_used_mb": largest, "power_w": largest}]);
+    large["node"] = json!({"cpu_pct": largest, "memory_used_mb": largest, "load_1m": largest});
+
+    let mut unknown = heartbeat("unknown", now);
+    unknown["workers"] = json!([worker("a", "1"), worker("a", "2"), worker("b", "1")]);
+    unknown["gpus"] = json!([{}, {"uuid": "GPU-2"}]);
+    let mut zero = unknown.clone();
+    zero["hive"]["id"] = json!("zero");
+    for name in ["cpu_pct", "rss_mb", "gpu_util_pct", "vram_mb", "io_r_mb_s", "requests_running"] {
+        zero["workers"][1][name] = json!(0);
+    }
+    vec![fractions, large, unknown, zero, heartbeat("empty", now)]
 }
 
 #[test]
@@ -54,6 +96,37 @@ fn a_hive_whose_newest_reading_is_sealed_is_known_after_a_restart() {
     for member in ["workers", "gpus", "node", "agent", "hostname", "port", "version", "timestamp"] {
         assert_eq!(after[member], before[member], "{member}");
     }
+}
+
+#[test]
+fn odd_figures_are_the_same_before_and_after() {
+    let queen = Queen::with(&["--seal-after", "1h"]);
+    for heartbeat in odd_heartbeats(some_time_ago()) {
+        queen.takes(&heartbeat);
+    }
+    let before = views(&queen);
+    let queen = queen.stop().start(SOON);
+    queen.until_sealed();
+    assert_eq!(views(&queen), before);
+}
+
+#[test]
+fn hives_with_odd_figures_are_known_from_their_sealed_readings() {
+    let queen = Queen::with(SOON);
+    for heartbeat in odd_heartbeats(now_ms()) {
+        queen.takes(&heartbeat);
+    }
+    queen.until_sealed();
+    let hives = ["fractions", "large", "unknown", "zero", "empty"];
+    let known = |queen: &Queen| {
+        hives.map(|hive| {
+            let mut hive = queen.hive(hive);
+            ["workers", "gpus", "node", "agent"].map(|member| hive[member].take())
+        })
+    };
+    let before = known(&queen);
+    let queen = queen.kill().start(&[]);
+    assert_eq!(known(&queen), before);
 }
 
 #[test]

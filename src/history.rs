@@ -3,6 +3,7 @@
 //! - [`open`]: opens, checks and migrates the file, and holds the lock that keeps others out;
 //! - [`writer`]: the one task that writes: group commit, acknowledgement, publication;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
+//! - `transaction`: begin, commit, give up;
 //! - `raw`: statements that are executed once a row;
 //! - `insert`: many rows in one statement;
 //! - `codec`: a heartbeat to its row and back;
@@ -35,6 +36,7 @@ pub mod retention;
 mod roll;
 mod rollup;
 mod seal;
+mod transaction;
 mod upkeep;
 pub mod warm;
 pub mod writer;

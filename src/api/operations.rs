@@ -28,7 +28,7 @@ struct Readiness {
 pub(super) async fn readyz(State(writer): State<Writer>) -> Response {
     match writer.storage() {
         Storage::Ready => json(&Readiness { status: "ready", reasons: Vec::new() }),
-        Storage::Degraded { reason } => {
+        Storage::Degraded { reason, .. } => {
             let reasons = vec![format!("the history cannot be written: {reason}")];
             let body = json(&Readiness { status: "degraded", reasons });
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()

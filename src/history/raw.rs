@@ -41,6 +41,12 @@ impl<'a> Handle<'a> {
         self.locked.as_raw_handle().as_ptr().cast()
     }
 
+    /// Whether a transaction is open.
+    pub(super) fn is_in_transaction(&mut self) -> bool {
+        // SAFETY: the handle is open.
+        unsafe { ffi::sqlite3_get_autocommit(self.raw()) == 0 }
+    }
+
     fn error(&mut self, code: c_int) -> RawError {
         // SAFETY: the handle is open, and the message is copied before anything else is called.
         let message = unsafe { CStr::from_ptr(ffi::sqlite3_errmsg(self.raw())) };

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::task::JoinHandle;
 
 use super::raw::{Handle, Statement};
 use super::reader::{ReadError, Reader};
 use super::rollup::{Columns, HOUR_MS, RollupRow, Summary};
+use super::transaction;
 
 /// How long an hour waits for late readings before it is rolled up: 5 minutes.
 const GRACE_MS: i64 = 300_000;
@@ -125,8 +126,8 @@ impl Roller {
         hour: &mut Hour,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let mut handle = Handle::new(transaction.lock_handle().await?);
+        transaction::begin(connection).await?;
+        let mut handle = Handle::new(connection.lock_handle().await?);
         let count = hour.rows.len().min(ROWS_PER_SLICE);
         let inserted = tokio::task::block_in_place(|| {
             hour.rows
@@ -135,7 +136,7 @@ impl Roller {
         });
         drop(handle);
         inserted?;
-        transaction.commit().await
+        transaction::commit(connection).await
     }
 }
 

@@ -12,13 +12,14 @@ mod statements;
 
 use std::collections::VecDeque;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use self::slice::Slice;
 use self::statements::Statements;
 use super::live::{LiveIndex, Reading};
 use super::raw::Handle;
 use super::rollup::{Accumulator, MINUTE_MS, RollupRow};
+use super::transaction;
 
 /// Worker-samples in one slice: about 10 ms of work.
 const SLICE_SAMPLES: usize = 8192;
@@ -223,8 +224,8 @@ impl Block {
         statements: &mut Statements,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let mut handle = Handle::new(transaction.lock_handle().await?);
+        transaction::begin(connection).await?;
+        let mut handle = Handle::new(connection.lock_handle().await?);
         // SQLite works on this thread: the others take over its tasks meanwhile.
         let late = tokio::task::block_in_place(|| {
             let slice = Slice::read(ids, statements, &mut handle)?;
@@ -237,7 +238,7 @@ impl Block {
         });
         drop(handle);
         let late = late?;
-        transaction.commit().await?;
+        transaction::commit(connection).await?;
         self.late_hours.extend(late);
         self.slice += 1;
         Ok(())
@@ -260,9 +261,9 @@ impl Block {
         statements: &mut Statements,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        transaction::begin(connection).await?;
         if !self.late_hours.is_empty() {
-            let mut handle = Handle::new(transaction.lock_handle().await?);
+            let mut handle = Handle::new(connection.lock_handle().await?);
             for row in &self.late_hours {
                 row.insert(&mut statements.rollup_1h, &mut handle)?;
             }
@@ -278,14 +279,14 @@ impl Block {
             self.heartbeats,
             self.samples
         )
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
         sqlx::query_file!("queries/set_sealed.sql", through_id, before_ts)
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await?;
         sqlx::query_file!("queries/set_newest_block.sql", self.block, through_id, before_ts)
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await?;
-        transaction.commit().await
+        transaction::commit(connection).await
     }
 }

@@ -4,7 +4,7 @@
 //! Invariant: an hour is only rolled up while no block is under way: what a block holds of an
 //! hour is either among the minutes that are read, or added as late.
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::live::LiveIndex;
 use super::reader::{ReadError, Reader};
@@ -12,6 +12,7 @@ use super::retention::{Limits, Retention};
 use super::roll::Roller;
 use super::rollup::HOUR_MS;
 use super::seal::Sealer;
+use super::transaction;
 
 /// Everything that is done beside.
 #[derive(Debug)]
@@ -104,8 +105,8 @@ impl Upkeep {
 
 /// Removes the rows of unlisted blocks and hours, and the live rows that stand in listed blocks.
 pub(super) async fn clean(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let c = &mut *transaction;
+    transaction::begin(connection).await?;
+    let c = &mut *connection;
     let last = sqlx::query_file_scalar!("queries/last_block.sql").fetch_one(&mut *c).await?;
     sqlx::query_file!("queries/delete_unlisted_samples.sql", last).execute(&mut *c).await?;
     sqlx::query_file!("queries/delete_unlisted_gpu_samples.sql", last).execute(&mut *c).await?;
@@ -118,5 +119,5 @@ pub(super) async fn clean(connection: &mut SqliteConnection) -> sqlx::Result<()>
     sqlx::query_file!("queries/delete_all_sealed.sql", progress.sealed_id, progress.sealed_ts)
         .execute(&mut *c)
         .await?;
-    transaction.commit().await
+    transaction::commit(connection).await
 }

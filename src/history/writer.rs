@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use hive_contract::Heartbeat;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -27,6 +27,7 @@ use super::open::Database;
 use super::raw::{Handle, RawError, Statement};
 use super::retention::Limits;
 use super::seal::MAX_LIVE_SAMPLES;
+use super::transaction;
 use super::upkeep::Upkeep;
 use super::warm::{Reading, WarmError};
 use crate::clock::Clock;
@@ -69,9 +70,11 @@ pub enum WriteError {
 pub enum Storage {
     /// The last commit succeeded.
     Ready,
-    /// The last commit failed.
+    /// The last commit failed, and all since `since_ms` did.
     Degraded {
-        /// What SQLite said.
+        /// ms since the epoch.
+        since_ms: i64,
+        /// What SQLite said first.
         reason: String,
     },
 }
@@ -253,7 +256,7 @@ impl WriterTask {
                 for &(hive, reading) in &stored.readings {
                     self.live.insert(hive, reading);
                 }
-                self.report(Storage::Ready);
+                self.recovered().await;
                 // Acknowledged before published: an agent waits for it, a reader does not.
                 for (write, acks) in batch.drain(..).zip(stored.acks) {
                     // The agent may be gone; it will ask again and get a duplicate's answer.
@@ -262,14 +265,22 @@ impl WriterTask {
                 self.feed.publish(stored.events);
             }
             Err(error) => {
+                self.give_up().await;
                 // The numbers found in this transaction were rolled back with it.
                 self.dictionary =
                     Dictionary::load(&mut self.database.writer).await.unwrap_or_default();
-                self.report(Storage::Degraded { reason: error.to_string() });
+                self.degraded(&error);
                 for write in batch.drain(..) {
                     let _ = write.reply.send(Err(WriteError::Unavailable));
                 }
             }
+        }
+    }
+
+    /// Rolls back what failed, so that nobody waits for its lock.
+    async fn give_up(&mut self) {
+        if let Err(error) = transaction::abandon(&mut self.database.writer).await {
+            tracing::warn!(error = %error, "a transaction could not be rolled back; it is tried again");
         }
     }
 
@@ -284,37 +295,59 @@ impl WriterTask {
                     cause,
                     "sealing, rolling up or retention failed; it is tried again"
                 );
+                self.give_up().await;
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
     }
 
-    fn report(&self, storage: Storage) {
-        self.storage.send_if_modified(|now| {
-            let changed = *now != storage;
-            if changed {
-                match &storage {
-                    Storage::Ready => tracing::info!("the history is written again"),
-                    Storage::Degraded { reason } => {
-                        tracing::error!(reason = %reason, "the history cannot be written; \
-                             agents keep their heartbeats, the live view goes on");
-                    }
-                }
-                *now = storage;
+    /// Notes that a commit succeeded; after a failure both are recorded as events.
+    async fn recovered(&mut self) {
+        let Storage::Degraded { since_ms, reason } = self.storage.send_replace(Storage::Ready)
+        else {
+            return;
+        };
+        tracing::info!("the history is written again");
+        let detail = serde_json::json!({ "reason": reason }).to_string();
+        let now_ms = self.clock.now().millis();
+        for (ts, kind) in [(since_ms, "storage_degraded"), (now_ms, "storage_recovered")] {
+            let (hive, worker) = (None::<i64>, None::<&str>);
+            let insert =
+                sqlx::query_file!("queries/insert_event.sql", ts, kind, hive, worker, detail);
+            if let Err(error) = insert.execute(&mut self.database.writer).await {
+                tracing::warn!(error = %error, kind, "an event could not be recorded");
             }
-            changed
+        }
+    }
+
+    /// Notes that a commit failed.
+    fn degraded(&self, error: &sqlx::Error) {
+        let since_ms = self.clock.now().millis();
+        let reason = error.to_string();
+        self.storage.send_if_modified(|storage| {
+            let first = *storage == Storage::Ready;
+            if first {
+                tracing::error!(
+                    reason,
+                    "the history cannot be written; agents keep their \
+                     heartbeats, the live view goes on"
+                );
+                *storage = Storage::Degraded { since_ms, reason };
+            }
+            first
         });
     }
 
     async fn store(&mut self, batch: &[Write]) -> sqlx::Result<Stored> {
-        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let connection = &mut self.database.writer;
+        transaction::begin(connection).await?;
         let heartbeats = batch.iter().flat_map(|write| &write.heartbeats).map(|i| &i.heartbeat);
-        let mut found = self.dictionary.find(heartbeats, &mut transaction).await?;
+        let mut found = self.dictionary.find(heartbeats, connection).await?;
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();
         for write in batch {
-            let sealed = sealed(write, &self.dictionary, &self.live, &mut transaction).await?;
+            let sealed = sealed(write, &self.dictionary, &self.live, connection).await?;
             let mut acks = Vec::with_capacity(write.heartbeats.len());
             for Incoming { heartbeat, late } in &write.heartbeats {
                 let ts = heartbeat.timestamp.millis();
@@ -332,7 +365,7 @@ impl WriterTask {
                 let id = self.clock.micros().max(self.ids.load(Ordering::Relaxed) + 1);
                 self.ids.store(id, Ordering::Relaxed);
                 let (hive, ids) =
-                    self.dictionary.resolve(heartbeat, &mut found, &mut transaction).await?;
+                    self.dictionary.resolve(heartbeat, &mut found, connection).await?;
                 rows.push(LiveRow { id, hive, ts, arrays: codec::encode(heartbeat, ids) });
                 fresh.insert((hive, ts), id);
                 let samples = u16::try_from(heartbeat.workers.len()).unwrap_or(u16::MAX);
@@ -342,12 +375,12 @@ impl WriterTask {
             }
             stored.acks.push(acks);
         }
-        let mut handle = Handle::new(transaction.lock_handle().await?);
+        let mut handle = Handle::new(connection.lock_handle().await?);
         // SQLite works on this thread: the others take over its tasks meanwhile.
         let inserted = tokio::task::block_in_place(|| self.statements.insert(&rows, &mut handle));
         drop(handle);
         inserted?;
-        transaction.commit().await?;
+        transaction::commit(connection).await?;
         Ok(stored)
     }
 }

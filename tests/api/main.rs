@@ -7,7 +7,7 @@
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
-//! - what happens when things end: [`restart`], [`sealing`], [`crash`], [`shutdown`], [`files`];
+//! - what happens when things end: [`restart`], [`sealing`], [`crash`], [`disk`], [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
 //! - the whole way from a process to the history: [`collector`], [`local_hive`].
 
@@ -22,6 +22,7 @@ mod bulk;
 mod collector;
 mod contract;
 mod crash;
+mod disk;
 mod duplicates;
 mod fields;
 mod files;

@@ -1,0 +1,88 @@
+//! A full disk: nothing is lost that was acknowledged, the live view goes on, and it ends by
+//! itself.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::heartbeat::{marked, now_ms};
+use crate::support::{Home, Queen};
+
+/// A small file system of its own, for a database.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn below(home: &Home) -> Self {
+        let path = home.database().parent().unwrap().to_owned();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&path));
+        Self(path)
+    }
+
+    /// Leaves no room.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = File::create(&path).unwrap();
+        // Until even a single byte does not fit.
+        for size in [1 << 16, 1 << 12, 1] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().expect("mount(8) is there");
+    assert!(status.success(), "{command:?} needs root");
+}
+
+fn free_room(filler: &Path) {
+    std::fs::remove_file(filler).unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers_by_itself() {
+    let home = Home::new();
+    let disk = SmallDisk::below(&home);
+    let queen = home.start(&["--min-free-disk", "0B"]);
+    let now = now_ms();
+    queen.takes(&marked("h", now, 1.0));
+    let mut stream = queen.stream("?snapshot=false");
+
+    let filler = disk.fill();
+    let mut refused = 1;
+    // What is left of the last page of the log may still take one.
+    while queen.post(&marked("h", now + refused, 2.0)).status == 200 {
+        assert!(stream.telemetry().id.is_some());
+        refused += 1;
+        assert!(refused < 1000, "the disk is full");
+    }
+    assert_eq!(stream.telemetry().id, None, "it is shown, and not durable");
+    for _ in 0..3 {
+        let problem = queen.post(&marked("h", now + refused, 2.0));
+        assert!(problem.header("retry-after").is_some());
+        problem.problem(503, "storage_unavailable");
+    }
+    assert_eq!(queen.get("/readyz").status, 503);
+    assert_eq!(queen.get("/healthz").status, 200);
+    assert_eq!(queen.workers("")[0]["cpu_pct"], 2.0);
+
+    free_room(&filler);
+    assert!(!queen.takes(&marked("h", now + refused, 2.0)).duplicate);
+    assert_eq!(queen.get("/readyz").status, 200);
+    assert_eq!(queen.value("SELECT count(*) FROM history"), json!((refused + 1) as f64));
+    assert_eq!(queen.value("PRAGMA integrity_check"), "ok");
+    let kinds = queen.rows("SELECT kind FROM events ORDER BY event");
+    assert_eq!(kinds, [json!({"kind": "storage_degraded"}), json!({"kind": "storage_recovered"})]);
+    let home = Queen::stop(queen);
+    drop(disk);
+    drop(home);
+}

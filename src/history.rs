@@ -1,6 +1,6 @@
 //! The history: every heartbeat, in one SQLite file. The only place that speaks SQL.
 //!
-//! - [`open`]: opens, checks and migrates the file, and holds the lock that keeps others out;
+//! - [`mod@open`]: opens, checks and migrates the file, and holds the lock that keeps others out;
 //! - [`writer`]: the one task that writes: group commit, acknowledgement, publication;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
 //! - `transaction`: begin, commit, give up;

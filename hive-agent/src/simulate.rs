@@ -2,12 +2,12 @@
 //!
 //! In reading order:
 //!
-//! - [`models`]: the GPUs and models that the fleet is made of;
-//! - [`worker`]: the life of one worker;
-//! - [`fleet`]: one machine, whose figures agree with each other;
-//! - [`json`]: its heartbeat, written fast;
-//! - [`drive`]: one connection, which carries the heartbeats of its share of the machines;
-//! - [`report`]: what came of it.
+//! - `models`: the GPUs and models that the fleet is made of;
+//! - `worker`: the life of one worker;
+//! - `fleet`: one machine, whose figures agree with each other;
+//! - `json`: its heartbeat, written fast;
+//! - `drive`: one connection, which carries the heartbeats of its share of the machines;
+//! - `report`: what came of it.
 //!
 //! Invariant: the load does not depend on the queen's speed except where that is asked for:
 //! with a pace, a slow answer makes a hive skip ticks, it never makes it send them in a bunch.

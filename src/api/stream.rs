@@ -75,12 +75,20 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let snapshot: Option<bool> = params.get("snapshot", "true or false")?;
+    let backfill: Option<bool> = params.get("backfill", "true or false")?;
     let form = Form::of(&headers);
     let subscription = feed.subscribe().ok_or_else(|| {
         Problem::new(Code::TooManyStreams, "every place on the live feed is taken")
     })?;
-    let stream =
-        Live { subscription, registry, clock, shutdown, form, snapshot: snapshot.unwrap_or(true) };
+    let stream = Live {
+        subscription,
+        registry,
+        clock,
+        shutdown,
+        form,
+        snapshot: snapshot.unwrap_or(true),
+        backfill: backfill.unwrap_or(false),
+    };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(form.content_type())),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
@@ -96,6 +104,8 @@ struct Live {
     shutdown: CancellationToken,
     form: Form,
     snapshot: bool,
+    /// Late data is wanted too.
+    backfill: bool,
 }
 
 impl Live {
@@ -126,6 +136,9 @@ impl Live {
                     event = self.subscription.events.recv() => match event {
                         Ok(event) => {
                             last_id = event.id.unwrap_or(last_id);
+                            if event.late && !self.backfill {
+                                continue;
+                            }
                             form.heartbeat(&event)
                         }
                         Err(RecvError::Lagged(_)) => match self.skip(last_id) {

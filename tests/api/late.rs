@@ -45,6 +45,18 @@ fn the_feed_tells_late_data_from_new_data() {
 }
 
 #[test]
+fn late_data_is_sent_only_to_who_wants_it() {
+    let queen = Queen::start();
+    let now = now_ms();
+    let mut stream = queen.stream("");
+    queen.takes(&marked("h", now, 2.0));
+    queen.takes(&marked("h", now - 60_000, 1.0));
+    let next = queen.takes(&marked("h", now + 1, 3.0));
+    assert_eq!(stream.telemetry().data["timestamp"], wire(now));
+    assert_eq!(stream.telemetry().id, Some(next.id));
+}
+
+#[test]
 fn a_bulk_of_old_readings_is_late_data() {
     let queen = Queen::start();
     let now = now_ms();

@@ -1,8 +1,13 @@
 //! What an operator asks: is she there, can she store, which one is she.
 
+use std::net::TcpListener;
+use std::process::Child;
+
 use serde_json::json;
 
-use crate::support::Queen;
+use crate::support::client::Client;
+use crate::support::wait::eventually;
+use crate::support::{Home, Queen};
 
 #[test]
 fn a_queen_that_serves_is_healthy_and_ready() {
@@ -32,6 +37,30 @@ fn she_says_first_where_she_listens() {
     assert!(has(&format!("{url}/v1/workers")), "{lines:?}");
     assert!(has(&format!("{url}/v1/heartbeats/stream")), "{lines:?}");
     assert!(has("queen.db"), "{lines:?}");
+}
+
+#[test]
+fn she_serves_also_when_nobody_reads_what_she_prints() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let home = Home::new();
+    let mut command = home.command(&["--bind", &free]);
+    let mut queen = Killed(command.stdout(writer).spawn().unwrap());
+    let client = Client::new(&format!("http://{free}"));
+    eventually("she serves", || {
+        assert!(queen.0.try_wait().unwrap().is_none(), "she has ended");
+        client.try_send("GET", "/healthz", &[], &[]).filter(|reply| reply.status == 200)
+    });
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! - `roll`: minutes become hours;
 //! - [`retention`]: what is too old or too much goes;
 //! - `upkeep`: the three of them, a slice at a time between heartbeats;
+//! - `cleaning`: what was given up half-way goes;
 //! - `rollup`: mergeable sums, and the columns that hold them;
 //! - [`metric`]: what is measured;
 //! - [`reader`]: read-only access, bounded in time;
@@ -23,6 +24,7 @@
 //! Invariant: a heartbeat is identified by its hive and its timestamp. Sending it again
 //! changes nothing and is acknowledged again.
 
+mod cleaning;
 mod codec;
 mod dictionary;
 mod insert;

@@ -16,6 +16,7 @@ use sqlx::SqliteConnection;
 
 use self::slice::Slice;
 use self::statements::Statements;
+use super::cleaning;
 use super::live::{LiveIndex, Reading};
 use super::raw::Handle;
 use super::rollup::{Accumulator, MINUTE_MS, RollupRow};
@@ -209,7 +210,7 @@ impl Sealer {
                 }
             }
             Work::Cleaning => {
-                super::upkeep::clean(connection).await?;
+                cleaning::clean(connection).await?;
             }
         }
         Ok(())

@@ -6,13 +6,13 @@
 
 use sqlx::SqliteConnection;
 
+use super::cleaning;
 use super::live::LiveIndex;
 use super::reader::{ReadError, Reader};
 use super::retention::{Limits, Retention};
 use super::roll::Roller;
 use super::rollup::HOUR_MS;
 use super::seal::Sealer;
-use super::transaction;
 
 /// Everything that is done beside.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Upkeep {
         reader: Reader,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<Self> {
-        clean(connection).await?;
+        cleaning::clean(connection).await?;
         let progress =
             sqlx::query_file!("queries/progress.sql").fetch_one(&mut *connection).await?;
         Ok(Self {
@@ -101,23 +101,4 @@ impl Upkeep {
         }
         Ok(())
     }
-}
-
-/// Removes the rows of unlisted blocks and hours, and the live rows that stand in listed blocks.
-pub(super) async fn clean(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    transaction::begin(connection).await?;
-    let c = &mut *connection;
-    let last = sqlx::query_file_scalar!("queries/last_block.sql").fetch_one(&mut *c).await?;
-    sqlx::query_file!("queries/delete_unlisted_samples.sql", last).execute(&mut *c).await?;
-    sqlx::query_file!("queries/delete_unlisted_gpu_samples.sql", last).execute(&mut *c).await?;
-    sqlx::query_file!("queries/delete_unlisted_heartbeats.sql", last).execute(&mut *c).await?;
-    sqlx::query_file!("queries/delete_unlisted_rollups.sql", last).execute(&mut *c).await?;
-    let progress = sqlx::query_file!("queries/progress.sql").fetch_one(&mut *c).await?;
-    sqlx::query_file!("queries/delete_unrolled_hours.sql", progress.rolled_ts)
-        .execute(&mut *c)
-        .await?;
-    sqlx::query_file!("queries/delete_all_sealed.sql", progress.sealed_id, progress.sealed_ts)
-        .execute(&mut *c)
-        .await?;
-    transaction::commit(connection).await
 }

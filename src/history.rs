@@ -9,6 +9,7 @@
 //! - `rollup`: mergeable sums, and the columns that hold them;
 //! - [`metric`]: what is measured;
 //! - [`reader`]: read-only access, bounded in time;
+//! - [`mod@query`]: questions about series in time;
 //! - `live`: which readings are in the live part, to tell duplicates;
 //! - [`warm`]: the newest reading of each hive, to start with.
 //!
@@ -23,6 +24,7 @@ mod insert;
 mod live;
 pub mod metric;
 pub mod open;
+pub mod query;
 pub mod reader;
 mod rollup;
 mod seal;

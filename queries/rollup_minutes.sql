@@ -1,5 +1,5 @@
--- What do the minutes of an hour say of a metric? ?1: its start (ms), ?2: its length (ms), ?3: metric
-SELECT r.bucket, r.count, r.series, r.n, r.sum, r.min, r.max, r.last, r.first, r.last_t, r.first_t
-  FROM blocks AS b
-  JOIN rollup_1m AS r ON r.block = b.block AND r.metric = ?3 AND r.bucket >= ?1 AND r.bucket < ?1 + ?2
- WHERE b.max_ts >= ?1 AND b.min_ts < ?1 + ?2
+-- Which sums by minute of a metric begin in a range? ?1: metric, ?2, ?3: the range (ms, end exclusive),
+-- ?4: a JSON array of blocks. {a}, {b}: the columns that are needed
+SELECT bucket, count, series, {a}, {b}
+  FROM rollup_1m
+ WHERE block IN (SELECT value FROM json_each(?4)) AND metric = ?1 AND bucket >= ?2 AND bucket < ?3

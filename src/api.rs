@@ -5,6 +5,7 @@
 
 mod body;
 mod heartbeats;
+mod history;
 mod hives;
 mod models;
 mod operations;
@@ -75,6 +76,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/workers", get(workers::list))
         .route("/v1/workers/{hive}/{group}/{instance}", get(workers::one))
         .route("/v1/models", get(models::list))
+        .route("/v1/history/query", get(history::query).post(history::query_posted))
+        .route("/v1/history/metrics", get(history::metrics))
+        .route("/v1/history/labels/{name}/values", get(history::label_values))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/version", get(operations::version))

@@ -16,6 +16,7 @@
 //! - [`metric`]: what is measured;
 //! - [`reader`]: read-only access, bounded in time;
 //! - [`readings`]: whole heartbeats back out of the file;
+//! - [`mod@query`]: questions about series in time;
 //! - `live`: which readings are in the live part, to tell duplicates;
 //! - [`warm`]: the newest reading of each hive, to start with.
 //!
@@ -31,6 +32,7 @@ mod insert;
 mod live;
 pub mod metric;
 pub mod open;
+pub mod query;
 mod raw;
 pub mod reader;
 pub mod readings;

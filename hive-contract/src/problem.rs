@@ -101,6 +101,9 @@ pub struct Problem {
     /// The fields at fault.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// For a query that asked for too much: a step that is large enough, such as `15s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggested_step: Option<String>,
 }
 
 /// Code and message once more.
@@ -134,7 +137,14 @@ impl Problem {
             detail,
             code,
             errors: Vec::new(),
+            suggested_step: None,
         }
+    }
+
+    /// The same problem with a step that is large enough.
+    #[must_use]
+    pub fn suggesting(self, step: String) -> Self {
+        Self { suggested_step: Some(step), ..self }
     }
 
     /// A problem with one field or parameter.

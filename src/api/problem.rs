@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use hive_contract::{Code, Problem};
 
 use super::response::json;
+use crate::history::query::QueryError;
+use crate::history::reader::ReadError;
 use crate::ingest::IngestError;
 
 /// An error as the client sees it.
@@ -36,6 +38,38 @@ impl From<Problem> for ApiError {
 impl From<IngestError> for ApiError {
     fn from(error: IngestError) -> Self {
         Problem::from(error).into()
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let detail = error.to_string();
+        let problem = match error {
+            // A query that takes too long asked for too much too: the same remedy helps.
+            QueryError::TooManyPoints { suggested_step, .. }
+            | QueryError::TooManyReadings { suggested_step, .. }
+            | QueryError::TooSlow { suggested_step, .. } => {
+                Problem::new(Code::TooManyPoints, detail).suggesting(suggested_step)
+            }
+            QueryError::PercentilesNeedReadings => {
+                Problem::field(Code::InvalidField, "agg", &detail)
+            }
+            QueryError::Read(error) => return error.into(),
+        };
+        problem.into()
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        if let ReadError::Database(source) = &error {
+            tracing::error!(error = %source, "the history cannot be read");
+        }
+        let code = match error {
+            ReadError::Busy | ReadError::Database(_) => Code::StorageUnavailable,
+            ReadError::TimeLimit { .. } => Code::TooManyPoints,
+        };
+        Problem::new(code, error.to_string()).into()
     }
 }
 

@@ -143,7 +143,7 @@ impl Roller {
 /// Reads the minutes of one metric and adds them up.
 async fn sum_up(reader: Reader, start: i64, metric: i64) -> Result<Vec<RollupRow>, ReadError> {
     let mut read = reader.begin().await?;
-    let minutes = sqlx::query_file!("queries/rollup_minutes.sql", start, HOUR_MS, metric)
+    let minutes = sqlx::query_file!("queries/minutes_of_hour.sql", start, HOUR_MS, metric)
         .fetch_all(&mut *read)
         .await
         .map_err(|error| read.error(error))?;

@@ -1,6 +1,7 @@
 //! The queen's program: parses the configuration, binds, and runs until a signal comes.
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -87,7 +88,9 @@ fn announce(app: &App, config: &Config) {
         None => "off (run hive-agent on each GPU machine)".into(),
     };
     let database = config.db.display();
-    println!(
+    // She serves also when nobody reads it.
+    let _ = writeln!(
+        std::io::stdout(),
         "queen {} listens on {url}\n\
          \x20 workers    {url}/v1/workers\n\
          \x20 live feed  {url}/v1/heartbeats/stream\n\

@@ -235,7 +235,7 @@ impl<'a> Column<'a> {
             4 => {
                 into.extend(self.numbers.chunks_exact(4).map(|n| {
                     base.wrapping_add(u32::from_le_bytes([n[0], n[1], n[2], n[3]]).into())
-                }))
+                }));
             }
             _ => into.extend((0..count).map(|i| self.get(i))),
         }

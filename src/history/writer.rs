@@ -149,11 +149,12 @@ impl Writer {
 pub struct WriterTask {
     queue: mpsc::UnboundedReceiver<Write>,
     storage: watch::Sender<Storage>,
+    // In this order: statements go before their connection.
+    upkeep: Upkeep,
+    statements: Statements,
     database: Database,
     dictionary: Dictionary,
     live: LiveIndex,
-    upkeep: Upkeep,
-    statements: Statements,
     ids: Arc<AtomicI64>,
     feed: Feed,
     clock: Clock,

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# How many heartbeats a second does the queen take, and how soon does she acknowledge them?
-# usage: benches/ingest.sh [SECONDS] [further options of `hive-agent simulate`]
+# How many heartbeats a second does the queen take, and how soon does she acknowledge them, as fast
+# as they can be sent and at half that rate?
+# usage: benches/ingest.sh [SECONDS of each part] [further options of `hive-agent simulate`]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:-20}
+seconds=${1:-15}
 shift || true
+hives=100
 cargo build --release --quiet
 work=$(mktemp -d)
-target/release/queen --db "$work/queen.db" --bind 127.0.0.1:0 --local-hive=false >"$work/out" 2>"$work/log" &
+target/release/queen --db "$work/queen.db" --bind 127.0.0.1:0 --local-hive=false \
+  >"$work/out" 2>"$work/log" &
 queen=$!
 trap 'kill $queen 2>/dev/null; wait $queen 2>/dev/null; rm -rf "$work"' EXIT
 until grep -q "listens on" "$work/out"; do
@@ -15,12 +18,31 @@ until grep -q "listens on" "$work/out"; do
   sleep 0.05
 done
 url=$(sed -n 's/.*listens on //p' "$work/out")
-target/release/hive-agent simulate --queen "$url" --hives 100 --workers 16 --flat-out \
-  --duration "${seconds}s" --quiet "$@"
-ticks=$(awk '{print $14 + $15}' "/proc/$queen/stat")
-awk -v t="$ticks" -v hz="$(getconf CLK_TCK)" 'BEGIN {printf "queen cpu       %.1f s\n", t / hz}'
-awk '/VmHWM/ {printf "queen memory    %.0f MiB at most\n", $2 / 1024}' "/proc/$queen/status"
+
+cpu_ms() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) * 1000 / hz}' "/proc/$queen/stat"; }
+# One figure of the last report.
+figure() { sqlite3 :memory: "select readfile('$work/report') ->> '$1'"; }
+
+part() {
+  printf '%s\n' "$1"
+  shift
+  local before
+  before=$(cpu_ms)
+  target/release/hive-agent simulate --queen "$url" --hives $hives --workers 16 \
+    --duration "${seconds}s" --quiet --json "$@" >"$work/report"
+  printf '  heartbeats/s         %.0f\n' "$(figure $.heartbeats_per_s)"
+  printf '  worker-samples/s     %.0f\n' "$(figure $.worker_samples_per_s)"
+  printf '  ack latency ms       p50 %.2f  p99 %.2f  max %.1f\n' "$(figure $.latency_ms.p50)" \
+    "$(figure $.latency_ms.p99)" "$(figure $.latency_ms.max)"
+  printf '  ticks skipped        %s\n' "$(figure $.ticks_skipped)"
+  printf '  refused or failed    %s %s\n' "$(figure $.refusals)" "$(figure $.failures)"
+  printf '  queen cpu            %.1f s\n' "$(awk -v a="$before" -v b="$(cpu_ms)" 'BEGIN {print (b - a) / 1000}')"
+}
+
+part "as fast as they are acknowledged" --flat-out "$@"
+interval=$(awk -v hives=$hives -v rate="$(figure $.heartbeats_per_s)" \
+  'BEGIN {printf "%dms", hives / (rate / 2) * 1000 + 0.5}')
+part "at half that rate" --interval "$interval" "$@"
+awk '/VmHWM/ {printf "queen memory           %.0f MiB at most\n", $2 / 1024}' "/proc/$queen/status"
 sqlite3 "$work/queen.db" "
-  select printf('blocks          %d sealed with %d samples', count(*), ifnull(sum(samples), 0)) from blocks;
-  select printf('bytes           %.1f for a sealed worker-sample', sum(pgsize) * 1.0 / (select sum(samples) from blocks))
-    from dbstat where name = 'samples' having (select count(*) from blocks) > 0;"
+  select printf('sealed                 %d samples in %d blocks', ifnull(sum(samples), 0), count(*)) from blocks"

@@ -180,7 +180,7 @@ fn percentages_of_a_gpu_end_at_100() {
 #[test]
 fn a_number_that_overflows_is_invalid() {
     let queen = Queen::start();
-    let body = with("/workers/0/cpu_pct", json!(77)).to_string().replace("77", "1e999");
+    let body = with("/workers/0/cpu_pct", json!("here")).to_string().replace("\"here\"", "1e999");
     let reply = queen.post_bytes(body.as_bytes(), &[]);
     reply.field_problem(422, "invalid_field", "workers[0].cpu_pct");
     for no_json in ["NaN", "Infinity", "-Infinity", "+1", "01"] {

@@ -7,7 +7,7 @@
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
-//! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`contention`],
+//! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
 //! - the whole way from a process to the history: [`collector`], [`local_hive`].
@@ -21,7 +21,6 @@ mod absent;
 mod bodies;
 mod bulk;
 mod collector;
-mod contention;
 mod contract;
 mod crash;
 mod disk;

@@ -7,7 +7,7 @@
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
-//! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`],
+//! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
 //! - the whole way from a process to the history: [`collector`], [`local_hive`].
@@ -35,6 +35,7 @@ mod models;
 mod moments;
 mod operations;
 mod options;
+mod pressure;
 mod problems;
 mod restart;
 mod sealing;

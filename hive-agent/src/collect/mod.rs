@@ -188,7 +188,14 @@ fn places(cgroup_root: &mut Option<PathBuf>, scan: &mut Scan<'_>) -> Vec<Place> 
             Err(error) => scan.complaints.add("workers cannot be found", error),
         }
     }
-    cgroup_root.as_deref().map_or_else(Vec::new, |root| cgroup::list(root, scan))
+    let Some(root) = cgroup_root.as_deref() else { return Vec::new() };
+    let places = cgroup::list(root, scan);
+    // Without a slice there are no workers yet, but without its parent there never will be any.
+    if places.is_empty() && !root.is_dir() {
+        let reason = format_args!("{} is not a directory", root.display());
+        scan.complaints.add("workers cannot be found", reason);
+    }
+    places
 }
 
 fn read_workers(

@@ -268,6 +268,19 @@ fn a_machine_that_cannot_be_read_gives_nulls_and_reasons() {
 }
 
 #[test]
+fn a_root_that_is_not_there_is_reported() {
+    let machine = Machine::new();
+    machine.remove("cgroup/rbee.slice");
+    let mut collector = machine.collector();
+    let heartbeat = collector.collect(0);
+    assert!(errors(&heartbeat).is_empty(), "before the first worker there is no slice");
+    machine.remove("cgroup");
+    let heartbeat = collector.collect(0);
+    let errors = errors(&heartbeat);
+    assert!(errors[0].ends_with("cgroup is not a directory"), "{errors:?}");
+}
+
+#[test]
 fn the_main_process_comes_from_outside_and_first() {
     let machine = Machine::new();
     machine.process_since(20, 1, 0, 500, "late");

@@ -2,14 +2,19 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hive_contract::{Group, Instance};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::limits::CpuLimit;
 use crate::collect::cgroup::SLICE;
 use crate::config::ByteSize;
+
+/// How long processes may take to end after the command has.
+const ENDING_LIMIT: Duration = Duration::from_millis(500);
 
 /// Why a cgroup cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +22,7 @@ pub enum PlaceError {
     /// It cannot be made.
     #[error(
         "cannot create the cgroup {dir}: {reason}; run as root, or let {SLICE} be a systemd unit \
-         with Delegate=yes and give its parent directory to your user"
+         with Delegate=yes and User= your user"
     )]
     Create {
         /// Its directory.
@@ -177,9 +182,10 @@ impl Place {
     }
 
     /// Removes the cgroup, and the group's directory if it was the last one; says so if
-    /// processes are left in it.
+    /// processes are left in it. Those that are just ending get a moment, so that the worker
+    /// can be started again right away.
     pub(super) fn remove(self) -> Option<String> {
-        if is_populated(&self.dir) {
+        if !becomes_empty(&self.dir) {
             return Some(format!(
                 "processes of the worker are left in {}; end them with: echo 1 > {}",
                 self.dir.display(),
@@ -205,6 +211,26 @@ fn create(dir: &Path) -> Result<(), PlaceError> {
 fn is_populated(dir: &Path) -> bool {
     let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
     events.lines().any(|line| line == "populated 1")
+}
+
+/// Waits, for at most [`ENDING_LIMIT`], until no process is in it.
+fn becomes_empty(dir: &Path) -> bool {
+    // The kernel wakes whoever polls this file when its content changes after it was read.
+    let Ok(events) = File::open(dir.join("cgroup.events")) else { return true };
+    let deadline = Instant::now() + ENDING_LIMIT;
+    let mut text = [0; 256];
+    loop {
+        let length = events.read_at(&mut text, 0).unwrap_or(0);
+        if !text[..length].starts_with(b"populated 1") {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(timeout) = Timespec::try_from(left) else { return false };
+        let changed = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout));
+        if left.is_zero() || changed.is_err() {
+            return false;
+        }
+    }
 }
 
 fn is_still(open: &File, dir: &Path) -> bool {

@@ -55,6 +55,9 @@ impl Signals {
     pub(super) fn block() -> io::Result<Self> {
         let mut set = MaybeUninit::uninit();
         let mut former = MaybeUninit::uninit();
+        // Where the parent ignored SIGCHLD, the kernel would take the exit status for itself.
+        // SAFETY: it installs no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: `sigemptyset` initialises the set before it is used, `pthread_sigmask`
         // initialises `former` when it succeeds, and both outlive the calls.
         unsafe {
@@ -86,8 +89,9 @@ impl Signals {
                 libc::SIGCHLD => return Ok(Signal::ChildChanged),
                 // SAFETY: the call succeeded.
                 1.. => {
-                    let from_terminal =
-                        unsafe { info.assume_init_ref() }.si_code == libc::SI_KERNEL;
+                    let code = unsafe { info.assume_init_ref() }.si_code;
+                    // A terminal that hangs up tells the leader of its session alone.
+                    let from_terminal = code == libc::SI_KERNEL && number != libc::SIGHUP;
                     return Ok(Signal::Other { number, from_terminal });
                 }
                 _ => {

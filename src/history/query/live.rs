@@ -172,8 +172,8 @@ impl<'a> Array<'a> {
                     break;
                 }
                 let scalar = self.scalar();
-                if place == at {
-                    figure = thousandths(scalar);
+                if place == at && scalar != b"null" {
+                    figure = Some(thousandths(scalar)?);
                 }
             }
         }

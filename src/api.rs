@@ -15,6 +15,8 @@ mod response;
 mod stream;
 mod workers;
 
+pub use self::history::export::Exports;
+
 use axum::Router;
 use axum::extract::FromRef;
 use axum::routing::{get, post};
@@ -39,6 +41,8 @@ pub struct ApiState {
     pub writer: Writer,
     /// Reads the history.
     pub reader: Reader,
+    /// Room for exports.
+    pub exports: Exports,
     /// Time.
     pub clock: Clock,
     /// Ends the streams when the queen stops.
@@ -61,6 +65,7 @@ parts! {
     feed: Feed,
     writer: Writer,
     reader: Reader,
+    exports: Exports,
     clock: Clock,
     shutdown: CancellationToken,
 }
@@ -79,6 +84,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/history/query", get(history::query).post(history::query_posted))
         .route("/v1/history/metrics", get(history::metrics))
         .route("/v1/history/labels/{name}/values", get(history::label_values))
+        .route("/v1/history/export", get(history::export::export))
+        .route("/v1/history/hives/{id}/availability", get(history::availability::availability))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/version", get(operations::version))

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::feed::Feed;
@@ -85,6 +85,7 @@ impl App {
             feed,
             writer,
             reader: reader.clone(),
+            exports: Exports::default(),
             clock,
             shutdown: shutdown_streams,
         };

@@ -13,6 +13,7 @@
 //! - `upkeep`: the three of them, a slice at a time between heartbeats;
 //! - `cleaning`: what was given up half-way goes;
 //! - `rollup`: mergeable sums, and the columns that hold them;
+//! - [`export`], [`availability`]: what came in, and what did not;
 //! - [`metric`]: what is measured;
 //! - [`reader`]: read-only access, bounded in time;
 //! - [`readings`]: whole heartbeats back out of the file;
@@ -25,9 +26,11 @@
 //! Invariant: a heartbeat is identified by its hive and its timestamp. Sending it again
 //! changes nothing and is acknowledged again.
 
+pub mod availability;
 mod cleaning;
 mod codec;
 mod dictionary;
+pub mod export;
 mod insert;
 mod live;
 pub mod metric;

@@ -1,5 +1,8 @@
-//! `/v1/history/query`, `/v1/history/metrics` and `/v1/history/labels/{name}/values`.
+//! `/v1/history/query`, `/v1/history/metrics` and `/v1/history/labels/{name}/values`; the
+//! [`export`] and the [`availability`] have their own files.
 
+pub(super) mod availability;
+pub(super) mod export;
 mod format;
 mod given;
 mod parse;

@@ -261,7 +261,7 @@ fn quoted(text: &str) -> String {
 
 /// A field of a CSV line. In quotes where anything in it could be taken for a separator, or its
 /// beginning for a formula.
-fn push_field(out: &mut String, text: &str) {
+pub(super) fn push_field(out: &mut String, text: &str) {
     let plain = |c: char| !matches!(c, ',' | '"' | '\r' | '\n');
     if text.chars().all(plain) && !text.starts_with(['=', '+', '-', '@', '\t', ' ']) {
         out.push_str(text);

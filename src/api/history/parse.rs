@@ -112,7 +112,7 @@ fn step(given: &Given) -> Result<Step, ApiError> {
     }
 }
 
-fn whole(given: &Given, name: &str, max: i64) -> Result<Option<i64>, ApiError> {
+pub(super) fn whole(given: &Given, name: &str, max: i64) -> Result<Option<i64>, ApiError> {
     let parse = |text: &str| {
         text.parse().ok().filter(|number| (1..=max).contains(number)).ok_or_else(|| {
             let shown: String = text.chars().take(50).collect();
@@ -122,7 +122,7 @@ fn whole(given: &Given, name: &str, max: i64) -> Result<Option<i64>, ApiError> {
     given.first(name).map(parse).transpose()
 }
 
-fn named<T>(
+pub(super) fn named<T>(
     given: &Given,
     name: &str,
     parse: impl Fn(&str) -> Option<T>,

@@ -47,11 +47,10 @@ impl From<QueryError> for ApiError {
         let problem = match error {
             // A query that takes too long asked for too much too: the same remedy helps.
             QueryError::TooManyPoints { suggested_step, .. }
-            | QueryError::TooManyReadings { suggested_step, .. }
             | QueryError::TooSlow { suggested_step, .. } => {
                 Problem::new(Code::TooManyPoints, detail).suggesting(suggested_step)
             }
-            QueryError::PercentilesNeedReadings => {
+            QueryError::PercentilesNeedReadings | QueryError::TooManyReadings => {
                 Problem::field(Code::InvalidField, "agg", &detail)
             }
             QueryError::Read(error) => return error.into(),

@@ -18,6 +18,8 @@
 //! Invariant: memory is bounded. The range is worked through in chunks of buckets.
 
 mod across;
+#[cfg(test)]
+mod bench;
 mod cells;
 mod compute;
 mod fill;
@@ -70,15 +72,11 @@ pub enum QueryError {
     PercentilesNeedReadings,
     /// A percentile of more readings than fit.
     #[error(
-        "a percentile of more than {limit} readings in a bucket, over all series, is not computed; \
-         ask for a smaller step, or fewer series"
+        "a percentile of more than {} readings in one bucket, over all series, is not computed; \
+         ask for a smaller step or fewer series",
+        cells::MAX_READINGS
     )]
-    TooManyReadings {
-        /// The most readings.
-        limit: usize,
-        /// A step that would do, if there is one.
-        suggested_step: String,
-    },
+    TooManyReadings,
     /// It took longer than allowed.
     #[error("{source}")]
     TooSlow {

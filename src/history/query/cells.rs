@@ -7,6 +7,9 @@ use super::request::Agg;
 use super::rollups::Sums;
 use super::select::Selection;
 
+/// Readings that a percentile may hold at once: 128 MiB.
+pub(super) const MAX_READINGS: usize = 8 << 20;
+
 /// One value of one series in one bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value {
@@ -83,10 +86,14 @@ impl Cells {
             }
             Self::Count(cells) => cells[cell] += 1,
             Self::Min(cells) => cells[cell] = cells[cell].min(figure),
-            Self::Max(cells) => cells[cell] = cells[cell].max(figure + 1),
+            Self::Max(cells) => cells[cell] = cells[cell].max(figure.saturating_add(1)),
             Self::First(cells) => earlier(&mut cells[cell], ts, figure),
             Self::Last(cells) => later(&mut cells[cell], ts, figure),
-            Self::Each(readings, _) => readings.push((cell as u32, figure)),
+            // One more than there may be tells that there were too many.
+            Self::Each(readings, _) if readings.len() <= MAX_READINGS => {
+                readings.push((cell as u32, figure));
+            }
+            Self::Each(..) => {}
         }
     }
 
@@ -96,9 +103,12 @@ impl Cells {
         match self {
             Self::Avg(cells) | Self::Sum(cells) => each(sums, selection, |series, n, sum| {
                 let cell = &mut cells[base + series];
-                *cell = (cell.0 + n, cell.1 + u128::from(sum));
+                *cell = (cell.0.saturating_add(n), cell.1 + u128::from(sum));
             }),
-            Self::Count(cells) => each(sums, selection, |series, n, _| cells[base + series] += n),
+            Self::Count(cells) => each(sums, selection, |series, n, _| {
+                let cell = &mut cells[base + series];
+                *cell = cell.saturating_add(n);
+            }),
             Self::Min(cells) => each(sums, selection, |series, min, _| {
                 let cell = &mut cells[base + series];
                 *cell = (*cell).min(min);
@@ -108,22 +118,19 @@ impl Cells {
                 *cell = (*cell).max(max.saturating_add(1));
             }),
             Self::First(cells) => each(sums, selection, |series, first, t| {
-                earlier(&mut cells[base + series], bucket + t.cast_signed(), first);
+                earlier(&mut cells[base + series], bucket.wrapping_add_unsigned(t), first);
             }),
             Self::Last(cells) => each(sums, selection, |series, last, t| {
-                later(&mut cells[base + series], bucket + t.cast_signed(), last);
+                later(&mut cells[base + series], bucket.wrapping_add_unsigned(t), last);
             }),
             // Percentiles are planned without sums.
             Self::Each(..) => {}
         }
     }
 
-    /// How many readings are held one by one.
-    pub(super) fn held(&self) -> usize {
-        match self {
-            Self::Each(readings, _) => readings.len(),
-            _ => 0,
-        }
+    /// Whether there were more readings than may be held one by one.
+    pub(super) fn overflowed(&self) -> bool {
+        matches!(self, Self::Each(readings, _) if readings.len() > MAX_READINGS)
     }
 
     /// Gives each cell's value, in order of the cells; empty ones are left out.

@@ -21,9 +21,6 @@ const CELLS: usize = 64 << 10;
 const RAW_CELLS: usize = 2 << 20;
 /// Seconds of single readings in one chunk, over all series.
 const RAW_SECONDS: usize = 4 << 20;
-/// Readings that a percentile may hold at once: 128 MiB.
-const MAX_READINGS: usize = 8 << 20;
-
 /// Why it could not be done.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -77,7 +74,9 @@ impl Work<'_> {
             cells.clear((to - at) * series);
             self.read(&chunk, &mut cells, &descriptions, connection).await?;
             add_live(&chunk, &live, series, &mut cells);
-            self.check_held(&cells)?;
+            if cells.overflowed() {
+                return Err(QueryError::TooManyReadings.into());
+            }
             self.combine(to - at, &mut cells, &mut values);
             at = to;
             tokio::task::yield_now().await;
@@ -138,18 +137,6 @@ impl Work<'_> {
             }
         }
         Ok(())
-    }
-
-    fn check_held(&self, cells: &Cells) -> Result<(), QueryError> {
-        if cells.held() <= MAX_READINGS {
-            return Ok(());
-        }
-        let grid = &self.plan.grid;
-        let share = grid.step / (cells.held() / MAX_READINGS + 1) as i64;
-        Err(QueryError::TooManyReadings {
-            limit: MAX_READINGS,
-            suggested_step: super::grid::written((share / 1000).max(1) * 1000),
-        })
     }
 
     /// Takes the values of a chunk's cells over into those of the groups.

@@ -57,9 +57,14 @@ impl Home {
 
     /// Waits until every heartbeat stands in a block.
     pub(crate) fn wait_until_sealed(&self) {
+        self.wait_until("SELECT count(*) = 0 FROM live_rows");
+    }
+
+    /// Waits until a query gives 1.
+    pub(crate) fn wait_until(&self, sql: &str) {
         let began = Instant::now();
-        while self.sql("SELECT count(*) FROM live_rows") != "0" {
-            assert!(began.elapsed() < PATIENCE, "not sealed in time");
+        while self.sql(sql) != "1" {
+            assert!(began.elapsed() < PATIENCE, "not in time: {sql}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

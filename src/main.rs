@@ -62,11 +62,12 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         tracing::warn!(error = %error, "the limit of open files could not be raised");
     }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        // Before anyone can know that she runs: a signal then always stops her in order.
+        let (mut term, mut int) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let shutdown = CancellationToken::new();
         let app = App::build(&config, shutdown.clone()).await?;
         announce(&app, &config);
-        let (mut term, mut int) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(async move {
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
             tracing::info!("stopping: finishing requests, ending streams, writing what waits");

@@ -18,8 +18,6 @@
 //! Invariant: memory is bounded. The range is worked through in chunks of buckets.
 
 mod across;
-#[cfg(test)]
-mod bench;
 mod cells;
 mod compute;
 mod fill;

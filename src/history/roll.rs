@@ -126,17 +126,13 @@ impl Roller {
         hour: &mut Hour,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        transaction::begin(connection).await?;
         let mut handle = Handle::new(connection.lock_handle().await?);
+        transaction::begin_on(&mut handle)?;
         let count = hour.rows.len().min(ROWS_PER_SLICE);
-        let inserted = tokio::task::block_in_place(|| {
-            hour.rows
-                .drain(..count)
-                .try_for_each(|row| row.insert(&mut self.statement, &mut handle))
-        });
-        drop(handle);
-        inserted?;
-        transaction::commit(connection).await
+        for row in hour.rows.drain(..count) {
+            row.insert(&mut self.statement, &mut handle)?;
+        }
+        Ok(transaction::commit_on(&mut handle)?)
     }
 }
 

@@ -225,22 +225,16 @@ impl Block {
         statements: &mut Statements,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        transaction::begin(connection).await?;
         let mut handle = Handle::new(connection.lock_handle().await?);
-        // SQLite works on this thread: the others take over its tasks meanwhile.
-        let late = tokio::task::block_in_place(|| {
-            let slice = Slice::read(ids, statements, &mut handle)?;
-            let rollups = slice.rollups(rolled_ts);
-            slice.insert(self.block, self.min_ts, statements, &mut handle)?;
-            for row in self.rows(&rollups.minutes) {
-                row.insert(&mut statements.rollup_1m, &mut handle)?;
-            }
-            Ok::<_, sqlx::Error>(self.rows(&rollups.hours))
-        });
-        drop(handle);
-        let late = late?;
-        transaction::commit(connection).await?;
-        self.late_hours.extend(late);
+        transaction::begin_on(&mut handle)?;
+        let slice = Slice::read(ids, statements, &mut handle)?;
+        let rollups = slice.rollups(rolled_ts);
+        slice.insert(self.block, self.min_ts, statements, &mut handle)?;
+        for row in self.rows(&rollups.minutes) {
+            row.insert(&mut statements.rollup_1m, &mut handle)?;
+        }
+        transaction::commit_on(&mut handle)?;
+        self.late_hours.extend(self.rows(&rollups.hours));
         self.slice += 1;
         Ok(())
     }

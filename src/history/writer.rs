@@ -230,6 +230,7 @@ impl WriterTask {
                 tokio::select! {
                     biased;
                     received = self.queue.recv_many(&mut batch, BATCH_REQUESTS) => Some(received),
+                    () = self.upkeep.woken() => None,
                     _ = tick.tick() => None,
                 }
             };

@@ -35,15 +35,13 @@ pub(super) struct Rollups {
 
 impl Slice {
     /// Reads the live rows of these ids.
-    pub(super) fn read(
-        ids: &[i64],
-        statements: &mut Statements,
-        handle: &mut Handle<'_>,
-    ) -> sqlx::Result<Self> {
+    pub(super) fn read(ids: &[i64], handle: &mut Handle<'_>) -> sqlx::Result<Self> {
         let mut slice = Self::default();
+        let mut live_row =
+            Statement::prepare(include_str!("../../../queries/live_row.sql"), handle)?;
         for &id in ids {
             let mut parsed = Ok(());
-            statements.live_row.read(handle, id, |row| {
+            live_row.read(handle, id, |row| {
                 parsed = slice.take(
                     id,
                     row.integer(0),

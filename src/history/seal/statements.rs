@@ -4,7 +4,6 @@ use crate::history::raw::{Handle, Insert, RawError, Statement};
 
 #[derive(Debug)]
 pub(super) struct Statements {
-    pub(super) live_row: Statement,
     pub(super) sample: Insert,
     pub(super) gpu_sample: Insert,
     pub(super) heartbeat: Statement,
@@ -14,15 +13,13 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn prepare(handle: &mut Handle<'_>) -> Result<Self, RawError> {
-        let sample =
-            Insert::prepare(include_str!("../../../queries/insert_sample.sql"), handle)?;
+        let sample = Insert::prepare(include_str!("../../../queries/insert_sample.sql"), handle)?;
         let gpu_sample =
             Insert::prepare(include_str!("../../../queries/insert_gpu_sample.sql"), handle)?;
         let mut prepare = |sql| Statement::prepare(sql, handle);
         Ok(Self {
             sample,
             gpu_sample,
-            live_row: prepare(include_str!("../../../queries/live_row.sql"))?,
             heartbeat: prepare(include_str!("../../../queries/insert_heartbeat.sql"))?,
             rollup_1m: prepare(include_str!("../../../queries/insert_rollup_1m.sql"))?,
             rollup_1h: prepare(include_str!("../../../queries/insert_rollup_1h.sql"))?,

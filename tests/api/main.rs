@@ -6,7 +6,7 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`events`], [`stream`], [`operations`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
@@ -25,6 +25,7 @@ mod contract;
 mod crash;
 mod disk;
 mod duplicates;
+mod events;
 mod fields;
 mod files;
 mod hives;

@@ -228,6 +228,11 @@ impl Queen {
         });
     }
 
+    /// Sends her a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
     /// Asks her to stop, as a service manager does.
     pub(crate) fn ask_to_stop(&self) {
         self.process.signal("TERM");

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use hive_contract::event::Lifecycle;
 use hive_contract::{EventKind, HiveId};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
@@ -10,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::history::Writer;
-use crate::history::writer::Happening;
 use crate::registry::{HiveRegistry, HiveState, State};
 
 /// How often it is looked.
@@ -37,12 +37,12 @@ pub async fn watch(
         if happenings.is_empty() || writer.record(happenings.clone()).await.is_err() {
             continue;
         }
-        for Happening { kind, hive, .. } in happenings {
-            if kind == EventKind::HiveOnline {
-                online.insert(hive);
-            } else {
-                online.remove(&hive);
-            }
+        for Lifecycle { kind, hive_id, .. } in happenings {
+            match hive_id {
+                Some(hive) if kind == EventKind::HiveOnline => online.insert(hive),
+                Some(hive) => online.remove(&hive),
+                None => continue,
+            };
         }
     }
 }
@@ -52,20 +52,18 @@ fn happening(
     state: State,
     online: &HashSet<HiveId>,
     clock: Clock,
-) -> Option<Happening> {
+) -> Option<Lifecycle> {
     let id = &hive.heartbeat.hive.id;
-    let (ts, kind, detail) = match (state, online.contains(id)) {
-        (State::Live, false) => {
-            (hive.heartbeat.timestamp.millis(), EventKind::HiveOnline, json!({}))
-        }
+    let (timestamp, kind, detail) = match (state, online.contains(id)) {
+        (State::Live, false) => (hive.heartbeat.timestamp, EventKind::HiveOnline, json!({})),
         (State::Offline, true) => {
             let detail = json!({
                 "last_seen": hive.received.millis(),
                 "silent_ms": hive.age_ms(clock.monotonic_ms()),
             });
-            (clock.now().millis(), EventKind::HiveOffline, detail)
+            (clock.now(), EventKind::HiveOffline, detail)
         }
         _ => return None,
     };
-    Some(Happening { ts, kind, hive: id.clone(), detail })
+    Some(Lifecycle { id: None, kind, timestamp, hive_id: Some(id.clone()), worker: None, detail })
 }

@@ -7,7 +7,7 @@ pub(super) mod export;
 mod format;
 mod given;
 mod parse;
-mod time;
+pub(super) mod time;
 
 use axum::extract::State;
 use axum::http::HeaderMap;

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use hive_contract::event::Lifecycle;
 use hive_contract::{EventKind, HiveId};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sqlx::SqliteConnection;
 
 use super::reader::{ReadError, Reader};
 
@@ -62,6 +64,20 @@ pub async fn events(reader: &Reader, wanted: &EventsWanted) -> Result<Vec<Happen
         .rev()
         .map(|row| happened((row.ts, row.kind, row.hive, row.worker, row.detail)))
         .collect()
+}
+
+/// Records an event under its id. `hive` is the row of the hive that it names.
+pub(super) async fn insert(
+    event: &Lifecycle,
+    hive: Option<i64>,
+    connection: &mut SqliteConnection,
+) -> sqlx::Result<()> {
+    let (ts, kind) = (event.timestamp.millis(), event.kind.as_str());
+    let detail = event.detail.to_string();
+    sqlx::query_file!("queries/insert_event.sql", event.id, ts, kind, hive, event.worker, detail)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// A JSON array, or nothing where nothing is listed.

@@ -34,15 +34,15 @@ pub(super) struct Change {
 /// What is to be recorded of one reading.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Observed {
-    /// The changes that stand at this time (ms since the epoch) go.
-    pub(super) replaced_ts: Option<i64>,
-    /// Changes by their time (ms since the epoch).
+    /// What was recorded and is not so, by its time (ms since the epoch).
+    pub(super) gone: Vec<(i64, Change)>,
+    /// What is new, by its time (ms since the epoch).
     pub(super) changes: Vec<(i64, Change)>,
 }
 
 /// The readings that new ones are compared with, by hive.
 #[derive(Debug, Default)]
-pub(super) struct Lifecycle {
+pub(super) struct Histories {
     hives: HashMap<i64, Track>,
 }
 
@@ -63,11 +63,11 @@ struct Gap {
 /// Readings of a transaction that is not committed yet.
 #[derive(Debug)]
 pub(super) struct Staged<'a> {
-    committed: &'a Lifecycle,
+    committed: &'a Histories,
     hives: HashMap<i64, Track>,
 }
 
-impl Lifecycle {
+impl Histories {
     /// Takes over the newest reading of a hive as it was read from the file.
     pub(super) fn prime(&mut self, hive: i64, newest: Arc<Heartbeat>) {
         self.hives.insert(hive, Track { newest, gaps: Vec::new() });
@@ -105,7 +105,7 @@ impl Staged<'_> {
         observed
     }
 
-    /// What [`Lifecycle::commit`] takes over.
+    /// What [`Histories::commit`] takes over.
     pub(super) fn finish(self) -> HashMap<i64, Track> {
         self.hives
     }
@@ -118,25 +118,24 @@ impl Track {
             let before = std::mem::replace(&mut self.newest, Arc::clone(heartbeat));
             let changes = changes(&before, heartbeat);
             self.note_gap(before, Arc::clone(heartbeat));
-            return Observed {
-                replaced_ts: None,
-                changes: changes.into_iter().map(|change| (ts, change)).collect(),
-            };
+            return Observed { gone: Vec::new(), changes: at(ts, changes) };
         }
-        let within = |gap: &Gap| {
-            gap.before.timestamp.millis() < ts && ts < gap.after.timestamp.millis()
-        };
-        let Some(at) = self.gaps.iter().position(within) else { return Observed::default() };
-        let Gap { before, after } = self.gaps.remove(at);
-        let recorded = changes(&before, &after);
-        let remaining = changes(heartbeat, &after);
-        let mut observed = Observed::default();
-        observed.changes = changes(&before, heartbeat).into_iter().map(|c| (ts, c)).collect();
-        if recorded != remaining {
-            let after_ts = after.timestamp.millis();
-            observed.replaced_ts = Some(after_ts);
-            observed.changes.extend(remaining.into_iter().map(|change| (after_ts, change)));
-        }
+        let within =
+            |gap: &Gap| gap.before.timestamp.millis() < ts && ts < gap.after.timestamp.millis();
+        let Some(place) = self.gaps.iter().position(within) else { return Observed::default() };
+        let Gap { before, after } = self.gaps.remove(place);
+        let after_ts = after.timestamp.millis();
+        let (mut gone, mut remaining) = (changes(&before, &after), changes(heartbeat, &after));
+        gone.retain(|change| match remaining.iter().position(|other| other == change) {
+            Some(same) => {
+                remaining.remove(same);
+                false
+            }
+            None => true,
+        });
+        let mut found = at(ts, changes(&before, heartbeat));
+        found.extend(at(after_ts, remaining));
+        let observed = Observed { gone: at(after_ts, gone), changes: found };
         self.note_gap(before, Arc::clone(heartbeat));
         self.note_gap(Arc::clone(heartbeat), after);
         observed
@@ -156,14 +155,20 @@ impl Track {
     }
 }
 
+/// Changes with their time (ms since the epoch).
+fn at(ts: i64, changes: Vec<Change>) -> Vec<(i64, Change)> {
+    changes.into_iter().map(|change| (ts, change)).collect()
+}
+
 /// What changed from one reading of a hive to a later one.
 fn changes(before: &Heartbeat, after: &Heartbeat) -> Vec<Change> {
     let mut changes = Vec::new();
     let (old, new) = (&before.workers, &after.workers);
     let unchanged = old.len() == new.len()
-        && old.iter().zip(new.iter()).all(|(old, new)| {
-            old.pid == new.pid && same_place(old, new) && old.model == new.model
-        });
+        && old
+            .iter()
+            .zip(new.iter())
+            .all(|(old, new)| old.pid == new.pid && same_place(old, new) && old.model == new.model);
     if !unchanged {
         worker_changes(old, new, &mut changes);
     }

@@ -4,10 +4,12 @@
 //! Invariant: an hour is only rolled up while no block is under way: what a block holds of an
 //! hour is either among the minutes that are read, or added as late.
 
+use hive_contract::event::Lifecycle;
 use sqlx::SqliteConnection;
 
 use super::beside::Beside;
 use super::cleaning;
+use super::ids::Ids;
 use super::live::LiveIndex;
 use super::reader::{ReadError, Reader};
 use super::retention::{Limits, Retention};
@@ -72,13 +74,14 @@ impl Upkeep {
         }
     }
 
-    /// Does one slice. On an error what was under way is given up and begun anew later.
+    /// Does one slice, and gives what is to be told of it. On an error what was under way is given up and begun anew later.
     pub(super) async fn step(
         &mut self,
         live: &mut LiveIndex,
         now_ms: i64,
+        ids: &Ids,
         connection: &mut SqliteConnection,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Option<Lifecycle>, ReadError> {
         if self.sealer.is_busy() {
             self.sealer.step(live, self.rolled_ts, connection).await?;
             if !self.sealer.is_busy() && self.rolled_ts == 0 {
@@ -90,9 +93,9 @@ impl Upkeep {
                 self.roller.begin(rolled_ts, now_ms);
             }
         } else {
-            self.retention.step(now_ms, connection).await.map_err(ReadError::Database)?;
+            return self.retention.step(now_ms, ids, connection).await.map_err(ReadError::Database);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The first hour to roll up is that of the oldest reading.

@@ -32,9 +32,7 @@ fn what_happens_to_a_worker_is_told_with_the_time_of_its_reading() {
     queen.takes(&reading(now + 1000, 1, "b"));
     queen.takes(&reading(now + 2000, 2, "b"));
     queen.takes(&heartbeat("h", now + 3000));
-    let event = |time, kind, detail| {
-        json!({"time": time, "kind": kind, "hive": "h", "worker": "llm/8080", "detail": detail})
-    };
+    let event = |time, kind, detail| json!({"time": time, "kind": kind, "hive": "h", "worker": "llm/8080", "detail": detail});
     let expected = [
         event(now + 1000, "model_changed", json!({"pid": 1, "from": "a", "to": "b"})),
         event(now + 2000, "worker_exited", json!({"pid": 1, "model": "b"})),

@@ -6,7 +6,8 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`events`], [`stream`], [`operations`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`events`], [`operations`];
+//! - the live feed: [`stream`], [`filters`], [`resume`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
@@ -28,6 +29,7 @@ mod duplicates;
 mod events;
 mod fields;
 mod files;
+mod filters;
 mod hives;
 mod hostile;
 mod late;
@@ -39,6 +41,7 @@ mod options;
 mod pressure;
 mod problems;
 mod restart;
+mod resume;
 mod sealing;
 mod shutdown;
 mod stream;

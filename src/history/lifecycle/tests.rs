@@ -23,9 +23,7 @@ fn parse(second: i64, rest: &Value) -> Arc<Heartbeat> {
 
 /// Kind, worker and detail of each change.
 fn between(before: &Heartbeat, after: &Heartbeat) -> Vec<(&'static str, String, String)> {
-    let text = |c: Change| {
-        (c.kind.as_str(), c.worker.unwrap_or_default(), c.detail.to_string())
-    };
+    let text = |c: Change| (c.kind.as_str(), c.worker.unwrap_or_default(), c.detail.to_string());
     changes(before, after).into_iter().map(text).collect()
 }
 
@@ -52,9 +50,7 @@ fn an_agent_that_has_no_figure_of_its_own_any_more_began_anew() {
     let agent = |version: &str, cpu: Option<f64>| {
         parse(0, &json!({"agent": {"version": version, "cpu_pct": cpu}}))
     };
-    let detail = |before, after| {
-        format!(r#"{{"version":"{after}","version_before":"{before}"}}"#)
-    };
+    let detail = |before, after| format!(r#"{{"version":"{after}","version_before":"{before}"}}"#);
     let restarted = |before, after| [("agent_restarted", String::new(), detail(before, after))];
     assert_eq!(between(&agent("1", Some(0.1)), &agent("1", None)), restarted("1", "1"));
     assert_eq!(between(&agent("1", Some(0.1)), &agent("2", Some(0.1))), restarted("1", "2"));
@@ -82,17 +78,21 @@ fn a_gpu_is_lost_when_it_says_so_or_when_only_the_others_are_listed() {
 
 /// What is recorded after readings in this order of arrival, as the table holds it.
 fn recorded(readings: &[Arc<Heartbeat>]) -> Vec<(i64, String)> {
-    let mut lifecycle = Lifecycle::default();
+    let mut histories = Histories::default();
     let mut table: Vec<(i64, String)> = Vec::new();
     for readings in readings.chunks(3) {
-        let mut staged = lifecycle.stage();
+        let mut staged = histories.stage();
         for reading in readings {
             let observed = staged.observe(1, reading);
-            table.retain(|(ts, _)| Some(*ts) != observed.replaced_ts);
-            table.extend(observed.changes.into_iter().map(|(ts, c)| (ts, format!("{c:?}"))));
+            let text = |(ts, change): (i64, Change)| (ts, format!("{change:?}"));
+            for gone in observed.gone.into_iter().map(text) {
+                let place = table.iter().position(|recorded| *recorded == gone);
+                table.remove(place.expect("what goes was recorded"));
+            }
+            table.extend(observed.changes.into_iter().map(text));
         }
         let staged = staged.finish();
-        lifecycle.commit(staged);
+        histories.commit(staged);
     }
     table.sort();
     table

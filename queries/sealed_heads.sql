@@ -1,11 +1,11 @@
--- What do sealed heartbeats say beside their workers and GPUs?
--- (at: place in the list asked for; columns as in the table)
+-- What do sealed heartbeats say beside their workers and GPUs? Packed into one row, for few
+-- large rows are handed over faster than many small ones: a JSON array of
+-- [hive, ts: ms since the epoch, and columns as in the table].
 -- ?1: a JSON array of [block, hive, ts: ms since the epoch]
-SELECT k.key + 0 AS "at!: i64", h.description, h.cpu_pct,
-       CAST(h.memory_used_mb AS REAL) AS "memory_used_mb: f64", h.load_1m,
-       CAST(h.uptime_s AS REAL) AS "uptime_s: f64", h.agent_cpu_pct,
-       CAST(h.agent_rss_mb AS REAL) AS "agent_rss_mb: f64", h.collect_ms, h.spooled,
-       CAST(h.gpu_age_ms AS REAL) AS "gpu_age_ms: f64", h.errors
+SELECT json_group_array(json_array(
+           h.hive, b.min_ts + h.ts, h.description, h.cpu_pct, h.memory_used_mb, h.load_1m,
+           h.uptime_s, h.agent_cpu_pct, h.agent_rss_mb, h.collect_ms, h.spooled, h.gpu_age_ms,
+           h.errors)) AS "rows!: String"
   FROM json_each(?1) AS k
  CROSS JOIN blocks AS b ON b.block = k.value ->> 0
  CROSS JOIN heartbeats AS h

@@ -1,15 +1,19 @@
--- What do sealed heartbeats say of their workers?
--- (hive, ts: ms since the epoch; figures as in the table; gpus: a number or a JSON array)
--- ?1: a JSON array of [block, hive, first and last ts: ms since the epoch]
-SELECT r.hive, b.min_ts + s.ts AS "ts!: i64", s.run AS "run!: i64", s.cpu_pct,
-       CAST(s.rss_mb AS REAL) AS "rss_mb: f64", s.io_r_mb_s, s.io_w_mb_s,
-       CAST(s.uptime_s AS REAL) AS "uptime_s: f64",
-       CAST(s.gpu_util_pct AS REAL) AS "gpu_util_pct: f64",
-       CAST(s.vram_mb AS REAL) AS "vram_mb: f64", s.requests_running, s.requests_waiting,
-       s.kv_cache_pct, CAST(s.gpus AS TEXT) AS "gpus: String"
+-- What do sealed heartbeats say of their workers? One row for each stretch: its hive, and a JSON
+-- array of [ts: ms since the epoch, run, and columns as in the table; gpus: always a list].
+-- ?1: a JSON array of stretches [block, hive, first and last ts: ms since the epoch]
+SELECT CAST(k.value ->> 1 AS INTEGER) AS "hive!: i64",
+       (SELECT json_group_array(json_array(
+                   b.min_ts + s.ts, s.run, s.cpu_pct, s.rss_mb, s.io_r_mb_s, s.io_w_mb_s,
+                   s.uptime_s, s.gpu_util_pct, s.vram_mb, s.requests_running,
+                   s.requests_waiting, s.kv_cache_pct,
+                   CASE typeof(s.gpus)
+                        WHEN 'integer' THEN json_array(json_array(s.gpus, s.gpu_util_pct, s.vram_mb))
+                        WHEN 'text' THEN json(s.gpus)
+                    END))
+          FROM worker_runs AS r
+         CROSS JOIN samples AS s
+            ON s.block = b.block AND s.run = r.run
+           AND s.ts BETWEEN (k.value ->> 2) - b.min_ts AND (k.value ->> 3) - b.min_ts
+         WHERE r.hive = k.value ->> 1) AS "rows!: String"
   FROM json_each(?1) AS k
  CROSS JOIN blocks AS b ON b.block = k.value ->> 0
- CROSS JOIN worker_runs AS r ON r.hive = k.value ->> 1
- CROSS JOIN samples AS s
-    ON s.block = b.block AND s.run = r.run
-   AND s.ts BETWEEN (k.value ->> 2) - b.min_ts AND (k.value ->> 3) - b.min_ts

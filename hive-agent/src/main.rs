@@ -1,7 +1,7 @@
 //! The command line of the agent.
 
 use std::error::Error;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -100,7 +100,9 @@ fn print_once(options: HiveOptions) -> Result<(), Box<dyn Error>> {
     let config = options.resolve()?;
     allow_many_files();
     let heartbeat = once::collect(&config);
-    println!("{}", serde_json::to_string_pretty(&heartbeat)?);
+    let json = serde_json::to_string_pretty(&heartbeat)?;
+    // Not println, which panics where the output cannot be written.
+    writeln!(io::stdout(), "{json}").map_err(|error| format!("cannot write to stdout: {error}"))?;
     Ok(())
 }
 

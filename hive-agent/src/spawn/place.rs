@@ -21,8 +21,8 @@ const ENDING_LIMIT: Duration = Duration::from_millis(500);
 pub enum PlaceError {
     /// It cannot be made.
     #[error(
-        "cannot create the cgroup {dir}: {reason}; run as root, or let {SLICE} be a systemd unit \
-         with Delegate=yes and User= your user"
+        "cannot create the cgroup {dir}: {reason}; run as root, or inside a systemd service with \
+         Delegate=yes and User= your user, and name its cgroup with --cgroup-root"
     )]
     Create {
         /// Its directory.
@@ -55,7 +55,8 @@ pub enum PlaceError {
     /// No process can be put into it.
     #[error(
         "cannot put a process into the cgroup {dir}: {reason}; this needs write access to \
-         cgroup.procs there and in the closest common ancestor: run as root, or delegate {SLICE}"
+         cgroup.procs there and in the closest common ancestor: run as root, or inside a systemd \
+         service with Delegate=yes and User= your user, and name its cgroup with --cgroup-root"
     )]
     Enter {
         /// Its directory.

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# What does the agent cost the machine that it measures, at one reading a second?
+# usage: benches/agent.sh [WORKERS] [SECONDS] [further options of `hive-agent run`]
+# As root: every worker is a cgroup with three processes that sleep.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+workers=${1:-100}
+seconds=${2:-60}
+shift $(($# < 2 ? $# : 2))
+cargo build --release --quiet --workspace --bins
+work=$(mktemp -d)
+root=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)/hive-agent-bench-$$
+mkdir "$root"
+queen=
+agent=
+clean() {
+  kill $agent $queen 2>/dev/null || true
+  echo 1 >"$root/cgroup.kill"
+  wait
+  # The kernel lets go of dead processes' cgroups in its own time.
+  for _ in {1..100}; do
+    find "$root" -depth -type d -exec rmdir {} + 2>/dev/null && break
+    sleep 0.05
+  done
+  rm -rf "$work"
+}
+trap clean EXIT
+
+target/release/queen --db "$work/queen.db" --bind 127.0.0.1:0 --local-hive=false \
+  >"$work/out" 2>"$work/log" &
+queen=$!
+until grep -q "listens on" "$work/out"; do
+  kill -0 $queen || { cat "$work/log"; exit 1; }
+  sleep 0.05
+done
+url=$(sed -n 's/.*listens on //p' "$work/out")
+
+for instance in $(seq "$workers"); do
+  target/release/hive-agent spawn --cgroup-root "$root" --group llm --instance "$instance" -- \
+    sh -c 'sleep 3600 & sleep 3600 & wait' worker --model "model-$instance" &
+done
+until [ "$(cat "$root"/rbee.slice/llm/*/cgroup.procs 2>/dev/null | wc -l)" -eq $((workers * 3)) ]; do
+  sleep 0.1
+done
+
+target/release/hive-agent run --queen "$url" --cgroup-root "$root" --hive-id bench "$@" \
+  2>"$work/agent" &
+agent=$!
+# Command lines are read again until a process is ten seconds old.
+sleep 12
+cpu_ns() { cat /proc/$agent/task/*/schedstat | awk '{sum += $1} END {printf "%.0f", sum}'; }
+memory() { awk -v key="$1:" '$1 == key {printf "%.1f MiB", $2 / 1024}' "/proc/$agent/status"; }
+before=$(cpu_ns)
+from=$(date +%s%N)
+sleep "$seconds"
+after=$(cpu_ns)
+to=$(date +%s%N)
+printf 'workers              %s of 3 processes\n' "$workers"
+awk -v cpu=$((after - before)) -v time=$((to - from)) \
+  'BEGIN {printf "agent cpu            %.2f %% of a core\n", cpu / time * 100}'
+printf 'agent resident       %s, of which %s its own\n' "$(memory VmRSS)" "$(memory RssAnon)"
+printf 'agent files          %s\n' "$(ls /proc/$agent/fd | wc -l)"
+sqlite3 "$work/queen.db" "select 'heartbeats           ' || count(*) || ', ' || min(workers)
+  || ' workers in the smallest' from (select count(*) as workers from history group by ts_ms)"

@@ -1,9 +1,12 @@
 -- What do sealed heartbeats say of their GPUs? One row for each stretch: its hive, and a JSON
--- array of [ts: ms since the epoch, gpu, and columns as in the table].
+-- array of [ts: ms since the epoch, gpu, four figures in thousandths, state].
 -- ?1: a JSON array of stretches [block, hive, first and last ts: ms since the epoch]
 SELECT CAST(k.value ->> 1 AS INTEGER) AS "hive!: i64",
        (SELECT json_group_array(json_array(
-                   b.min_ts + s.ts, s.gpu, s.util_pct, s.memory_used_mb, s.temperature_c,
+                   b.min_ts + s.ts, s.gpu,
+                   iif(typeof(s.util_pct) = 'real', CAST(round(s.util_pct * 1000) AS INTEGER), s.util_pct * 1000),
+                   iif(typeof(s.memory_used_mb) = 'real', CAST(round(s.memory_used_mb * 1000) AS INTEGER), s.memory_used_mb * 1000),
+                   iif(typeof(s.temperature_c) = 'real', CAST(round(s.temperature_c * 1000) AS INTEGER), s.temperature_c * 1000),
                    s.power_w, s.state))
           FROM gpus AS g
          CROSS JOIN gpu_samples AS s

@@ -1,10 +1,15 @@
--- What do sealed heartbeats say beside their workers and GPUs? Packed into one row, for few
--- large rows are handed over faster than many small ones: a JSON array of
--- [hive, ts: ms since the epoch, and columns as in the table].
+-- What do sealed heartbeats say beside their workers and GPUs? One row: a JSON array of
+-- [hive, ts: ms since the epoch, description, nine figures in thousandths, errors].
 -- ?1: a JSON array of [block, hive, ts: ms since the epoch]
 SELECT json_group_array(json_array(
-           h.hive, b.min_ts + h.ts, h.description, h.cpu_pct, h.memory_used_mb, h.load_1m,
-           h.uptime_s, h.agent_cpu_pct, h.agent_rss_mb, h.collect_ms, h.spooled, h.gpu_age_ms,
+           h.hive, b.min_ts + h.ts, h.description, h.cpu_pct,
+           iif(typeof(h.memory_used_mb) = 'real', CAST(round(h.memory_used_mb * 1000) AS INTEGER), h.memory_used_mb * 1000),
+           h.load_1m,
+           iif(typeof(h.uptime_s) = 'real', CAST(round(h.uptime_s * 1000) AS INTEGER), h.uptime_s * 1000),
+           h.agent_cpu_pct,
+           iif(typeof(h.agent_rss_mb) = 'real', CAST(round(h.agent_rss_mb * 1000) AS INTEGER), h.agent_rss_mb * 1000),
+           h.collect_ms, h.spooled * 1000,
+           iif(typeof(h.gpu_age_ms) = 'real', CAST(round(h.gpu_age_ms * 1000) AS INTEGER), h.gpu_age_ms * 1000),
            h.errors)) AS "rows!: String"
   FROM json_each(?1) AS k
  CROSS JOIN blocks AS b ON b.block = k.value ->> 0

@@ -7,6 +7,7 @@
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
+//! - what came in, out again: [`export`], [`pages`], [`availability`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
@@ -18,6 +19,7 @@
 mod support;
 
 mod absent;
+mod availability;
 mod bodies;
 mod bulk;
 mod collector;
@@ -25,6 +27,7 @@ mod contract;
 mod crash;
 mod disk;
 mod duplicates;
+mod export;
 mod fields;
 mod files;
 mod hives;
@@ -35,6 +38,7 @@ mod models;
 mod moments;
 mod operations;
 mod options;
+mod pages;
 mod pressure;
 mod problems;
 mod restart;

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use super::whole::lines;
+use crate::export::lines;
 use crate::support::agent;
 use crate::support::heartbeat::{marked, now_ms};
 use crate::support::wait::eventually;

@@ -51,7 +51,18 @@ fn unusual(now: i64) -> Vec<Value> {
     many["gpus"] =
         json!([{"uuid": "GPU-1", "index": 0, "state": "ok"}, {"uuid": "GPU-2", "index": 1}]);
     many["interval_ms"] = json!(250.5);
-    vec![fractions, many, heartbeat("empty", now), heartbeat("fractions", now + 1)]
+    // A double still tells thousandths apart here, fifteen digits do not.
+    let mut large = heartbeat("large", now);
+    large["workers"] = json!([worker("llm", "8080")]);
+    for name in ["cpu_pct", "rss_mb", "vram_mb", "uptime_s", "io_r_mb_s"] {
+        large["workers"][0][name] = json!(3_210_987_654_321.125);
+    }
+    large["workers"][0]["gpus"] = json!([{"uuid": "GPU-1", "vram_mb": 3_210_987_654_321.125}]);
+    large["gpus"] = json!([{"uuid": "GPU-1", "memory_used_mb": 3_210_987_654_321.125,
+        "temperature_c": (1_u64 << 53) - 1}]);
+    large["node"] = json!({"memory_used_mb": 3_210_987_654_321.125, "uptime_s": (1_u64 << 53) - 1});
+    let again = heartbeat("fractions", now + 1);
+    vec![fractions, many, large, heartbeat("empty", now), again]
 }
 
 /// Posts the contract's example and what is unusual.
@@ -117,7 +128,7 @@ fn an_export_can_be_imported_and_exported_again() {
     first.until_sealed();
     let exported = lines(&first.get("/v1/history/export?start=-1h"));
     let second = Queen::with(LATER);
-    for hive in ["localhost", "fractions", "many", "empty"] {
+    for hive in ["localhost", "fractions", "many", "large", "empty"] {
         let reply = first.get(&format!("/v1/history/export?match=hive={hive}&limit=1000"));
         let imported =
             second.client().send("POST", "/v1/hive-heartbeats", &[NDJSON], &reply.body).ok();
@@ -129,6 +140,21 @@ fn an_export_can_be_imported_and_exported_again() {
     queen.until_sealed();
     let sealed = lines(&queen.get("/v1/history/export?start=-1h"));
     assert_eq!(without_ids(sealed), without_ids(exported));
+}
+
+#[test]
+fn a_damaged_reading_is_left_out_whole() {
+    let queen = Queen::with(SOON);
+    let then = now_ms() - 10_000;
+    queen.takes(&marked("sound", then, 1.0));
+    queen.takes(&marked("damaged", then, 2.0));
+    queen.until_sealed();
+    let home = queen.kill();
+    home.rows("UPDATE samples SET cpu_pct = -1 WHERE cpu_pct = 2000");
+    let queen = home.start(SOON);
+    let lines = lines(&queen.get("/v1/history/export"));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["hive"]["id"], "sound");
 }
 
 #[test]

@@ -147,11 +147,15 @@ impl Retention {
             }
         }
         let minutes = before(self.limits.minutes);
-        if let Some(block) = sqlx::query_file_scalar!("queries/oldest_minutes_block.sql", minutes)
+        if let Some(oldest) = sqlx::query_file!("queries/oldest_minutes_block.sql", minutes)
             .fetch_optional(&mut *connection)
             .await?
         {
-            return Ok(Work::Minutes { block });
+            // From now on readers take its hours.
+            sqlx::query_file!("queries/set_minutes.sql", oldest.max_ts)
+                .execute(&mut *connection)
+                .await?;
+            return Ok(Work::Minutes { block: oldest.block });
         }
         let hours = before(self.limits.hours);
         let deleted = sqlx::query_file!("queries/delete_old_hours.sql", hours, ROWS_PER_SLICE)

@@ -3,9 +3,9 @@
 
 use std::thread;
 
+use crate::support::Queen;
 use crate::support::client::{JSON, Reply};
 use crate::support::heartbeat::{heartbeat, marked, now_ms};
-use crate::support::Queen;
 use crate::support::session::Session;
 use crate::support::wait::eventually;
 

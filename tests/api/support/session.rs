@@ -16,7 +16,9 @@ impl Session {
         sqlite3.arg(home.database()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = sqlite3.spawn().unwrap();
         let stdin = child.stdin.as_mut().unwrap();
-        stdin.write_all(format!(".bail on\n.timeout 10000\n{sql};\n.print done\n").as_bytes()).unwrap();
+        stdin
+            .write_all(format!(".bail on\n.timeout 10000\n{sql};\n.print done\n").as_bytes())
+            .unwrap();
         let session = Self(child);
         session.until_done()
     }

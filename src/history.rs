@@ -1,6 +1,8 @@
 //! The history: every heartbeat, in one SQLite file. The only place that speaks SQL.
 //!
 //! - [`mod@open`]: opens, checks and migrates the file, and holds the lock that keeps others out;
+//! - `identity`: whether the file is ours;
+//! - [`mod@backup`]: a copy of it;
 //! - [`writer`]: the one task that writes: group commit, acknowledgement, publication;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
 //! - `transaction`: begin, commit, give up;
@@ -27,10 +29,12 @@
 //! changes nothing and is acknowledged again.
 
 pub mod availability;
+pub mod backup;
 mod cleaning;
 mod codec;
 mod dictionary;
 pub mod export;
+mod identity;
 mod insert;
 mod live;
 pub mod metric;
@@ -48,6 +52,7 @@ mod upkeep;
 pub mod warm;
 pub mod writer;
 
+pub use backup::{BackupError, backup};
 pub use open::{Durability, OpenError, open};
 pub use reader::Reader;
 pub use writer::{Ack, Storage, WriteError, Writer};

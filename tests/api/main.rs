@@ -7,7 +7,7 @@
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
-//! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`];
+//! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
@@ -19,6 +19,7 @@
 mod support;
 
 mod absent;
+mod adhoc;
 mod availability;
 mod backup;
 mod bodies;

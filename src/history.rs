@@ -39,6 +39,8 @@ mod insert;
 mod live;
 pub mod metric;
 pub mod open;
+#[cfg(test)]
+mod plans;
 pub mod query;
 mod raw;
 pub mod reader;

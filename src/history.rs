@@ -13,6 +13,7 @@
 //! - `roll`: minutes become hours;
 //! - [`retention`]: what is too old or too much goes;
 //! - `upkeep`: the three of them, a slice at a time between heartbeats;
+//! - `wal`: how large the write-ahead log is;
 //! - `cleaning`: what was given up half-way goes;
 //! - `rollup`: mergeable sums, and the columns that hold them;
 //! - [`export`], [`availability`]: what came in, and what did not;
@@ -51,6 +52,7 @@ mod rollup;
 mod seal;
 mod transaction;
 mod upkeep;
+mod wal;
 pub mod warm;
 pub mod writer;
 

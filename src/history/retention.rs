@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use sqlx::SqliteConnection;
 
+use super::wal;
+
 /// Rows deleted in one slice: a few milliseconds.
 const ROWS_PER_SLICE: i64 = 4000;
 /// Free pages that are kept for what comes next: 64 MiB.
@@ -37,7 +39,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub(super) struct Retention {
     limits: Limits,
-    path: PathBuf,
+    database: PathBuf,
+    directory: PathBuf,
     looked_ms: i64,
     work: Work,
 }
@@ -88,8 +91,8 @@ impl Retention {
     pub(super) fn new(limits: Limits, path: &Path) -> Self {
         // A name without a directory is in the one we are in.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let path = directory.unwrap_or(Path::new(".")).to_owned();
-        Self { limits, path, looked_ms: i64::MIN / 2, work: Work::Idle }
+        let directory = directory.unwrap_or(Path::new(".")).to_owned();
+        Self { limits, database: path.into(), directory, looked_ms: i64::MIN / 2, work: Work::Idle }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -181,13 +184,11 @@ impl Retention {
         if used > self.limits.disk_budget {
             return Ok(Some(Want::Budget));
         }
-        match rustix::fs::statvfs(&self.path) {
-            // Pages that are free inside the file are as good as free disk.
-            Ok(disk) if disk.f_bavail * disk.f_frsize + spare < self.limits.min_free_disk => {
-                Ok(Some(Want::FreeDisk))
-            }
-            _ => Ok(None),
-        }
+        let Ok(disk) = rustix::fs::statvfs(&self.directory) else { return Ok(None) };
+        // Pages that are free inside the file are as good as free disk. The log comes back by
+        // itself, and deleting would only make it longer.
+        let free = disk.f_bavail * disk.f_frsize + spare + wal::bytes(&self.database);
+        Ok((free < self.limits.min_free_disk).then_some(Want::FreeDisk))
     }
 }
 

@@ -232,8 +232,8 @@ impl Feed {
 
     /// Takes over what was published before the start.
     pub fn prime(&self, id: i64, heartbeat: Arc<Heartbeat>) {
-        let published = Published { id: Some(id), heartbeat: Arc::clone(&heartbeat) };
-        self.published().newest.insert(heartbeat.hive.id.clone(), published);
+        let hive = heartbeat.hive.id.clone();
+        self.published().newest.insert(hive, Published { id: Some(id), heartbeat });
     }
 
     /// Joins the feed, with the newest heartbeat of each hive as of now, by id; `None` when

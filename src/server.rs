@@ -18,8 +18,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::patience::Patient;
 pub use self::patience::PATIENCE;
+use self::patience::Patient;
 
 /// How long requests under way may take when the queen stops.
 pub const GRACE: Duration = Duration::from_secs(3);

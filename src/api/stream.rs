@@ -113,10 +113,10 @@ impl Live {
                 yield Ok(Bytes::from_static(b"retry: 3000\n\n"));
             }
             for published in newest {
-                if self.is_live(&published) {
-                    if let Some(frame) = self.wanted.frame(&Event::snapshot(published)) {
-                        yield Ok(frame);
-                    }
+                if self.is_live(&published)
+                    && let Some(frame) = self.wanted.frame(&Event::snapshot(published))
+                {
+                    yield Ok(frame);
                 }
             }
             // What is up to this id was sent, or is not wanted.

@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 use super::checkpoint::{self, Log};
 use super::raw::Handle;
 
+use super::identity;
+
 /// What an acknowledgement survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,6 +61,17 @@ pub enum OpenError {
         path: PathBuf,
         /// What SQLite says.
         source: sqlx::Error,
+    },
+    /// It belongs to another program.
+    #[error(
+        "{} is the database of another program (it holds: {tables}); use another --db",
+        path.display()
+    )]
+    Foreign {
+        /// The database file.
+        path: PathBuf,
+        /// Some of the tables in it.
+        tables: String,
     },
     /// It was written by a newer queen.
     #[error(
@@ -107,8 +120,9 @@ const LOG_LIMIT_BYTES: &str = "67108864";
 /// date.
 ///
 /// # Errors
-/// Another queen holds the file, or it is not usable.
+/// Another queen holds the file, or it is not usable, or another program's.
 pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenError> {
+    identity::check(path).await?;
     let lock = lock(path)?;
     let unusable = |source| OpenError::Unusable { path: path.into(), source };
     let mut writer = SqliteConnectOptions::new()

@@ -15,6 +15,7 @@ use sqlx::SqliteConnection;
 
 use super::events;
 use super::ids::Ids;
+use super::wal;
 use crate::clock;
 
 /// Rows deleted in one slice: a few milliseconds.
@@ -43,7 +44,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub(super) struct Retention {
     limits: Limits,
-    path: PathBuf,
+    database: PathBuf,
+    directory: PathBuf,
     looked_ms: i64,
     work: Work,
     /// What is to be told.
@@ -96,8 +98,15 @@ impl Retention {
     pub(super) fn new(limits: Limits, path: &Path) -> Self {
         // A name without a directory is in the one we are in.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let path = directory.unwrap_or(Path::new(".")).to_owned();
-        Self { limits, path, looked_ms: i64::MIN / 2, work: Work::Idle, told: None }
+        let directory = directory.unwrap_or(Path::new(".")).to_owned();
+        Self {
+            limits,
+            database: path.into(),
+            directory,
+            looked_ms: i64::MIN / 2,
+            work: Work::Idle,
+            told: None,
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -164,11 +173,15 @@ impl Retention {
             }
         }
         let minutes = before(self.limits.minutes);
-        if let Some(block) = sqlx::query_file_scalar!("queries/oldest_minutes_block.sql", minutes)
+        if let Some(oldest) = sqlx::query_file!("queries/oldest_minutes_block.sql", minutes)
             .fetch_optional(&mut *connection)
             .await?
         {
-            return Ok(Work::Minutes { block });
+            // From now on readers take its hours.
+            sqlx::query_file!("queries/set_minutes.sql", oldest.max_ts)
+                .execute(&mut *connection)
+                .await?;
+            return Ok(Work::Minutes { block: oldest.block });
         }
         let hours = before(self.limits.hours);
         let deleted = sqlx::query_file!("queries/delete_old_hours.sql", hours, ROWS_PER_SLICE)
@@ -194,13 +207,11 @@ impl Retention {
         if used > self.limits.disk_budget {
             return Ok(Some(Want::Budget));
         }
-        match rustix::fs::statvfs(&self.path) {
-            // Pages that are free inside the file are as good as free disk.
-            Ok(disk) if disk.f_bavail * disk.f_frsize + spare < self.limits.min_free_disk => {
-                Ok(Some(Want::FreeDisk))
-            }
-            _ => Ok(None),
-        }
+        let Ok(disk) = rustix::fs::statvfs(&self.directory) else { return Ok(None) };
+        // Pages that are free inside the file are as good as free disk. The log comes back by
+        // itself, and deleting would only make it longer.
+        let free = disk.f_bavail * disk.f_frsize + spare + wal::bytes(&self.database);
+        Ok((free < self.limits.min_free_disk).then_some(Want::FreeDisk))
     }
 }
 

@@ -16,6 +16,7 @@ use super::retention::{Limits, Retention};
 use super::roll::Roller;
 use super::rollup::HOUR_MS;
 use super::seal::Sealer;
+use super::wal;
 
 /// Everything that is done beside.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(super) struct Upkeep {
     sealer: Sealer,
     roller: Roller,
     retention: Retention,
+    log: wal::Watch,
     /// Hours before this (ms since the epoch) are rolled up; 0: none yet.
     rolled_ts: i64,
 }
@@ -46,6 +48,7 @@ impl Upkeep {
             roller: Roller::open(beside.clone(), connection).await?,
             beside,
             retention: Retention::new(limits, path),
+            log: wal::Watch::new(path),
             rolled_ts: progress.rolled_ts,
         })
     }
@@ -64,6 +67,7 @@ impl Upkeep {
 
     /// Begins what is due. `now_ms` is since the epoch.
     pub(super) fn begin(&mut self, live: &LiveIndex, now_ms: i64, last_id: i64) {
+        self.log.look(now_ms);
         if self.roller.is_busy() {
             return;
         }

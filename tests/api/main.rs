@@ -8,6 +8,7 @@
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`events`], [`operations`];
 //! - the live feed: [`stream`], [`filters`], [`resume`];
+//! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
@@ -19,6 +20,9 @@
 mod support;
 
 mod absent;
+mod adhoc;
+mod availability;
+mod backup;
 mod bodies;
 mod bulk;
 mod collector;
@@ -27,6 +31,7 @@ mod crash;
 mod disk;
 mod duplicates;
 mod events;
+mod export;
 mod fields;
 mod files;
 mod filters;
@@ -38,6 +43,7 @@ mod models;
 mod moments;
 mod operations;
 mod options;
+mod pages;
 mod pressure;
 mod problems;
 mod restart;

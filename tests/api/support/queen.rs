@@ -140,6 +140,12 @@ impl Queen {
     }
 
     /// The next line of what she prints for the person who started her.
+    /// Waits until she has said something.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        self.process.says(text);
+    }
+
     pub(crate) fn next_line(&self) -> Option<String> {
         self.process.next_line()
     }

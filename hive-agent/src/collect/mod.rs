@@ -6,7 +6,8 @@
 //! - `worker`: the figures of one worker, put together from
 //!   - `process`: one process of it,
 //!   - `storage`: its traffic from `io.stat`,
-//!   - `model`: the model on its command line;
+//!   - `server`: the inference server on a command line,
+//!   - `model`: how a model is called;
 //! - `node`: the machine as a whole;
 //! - [`own`]: what collecting costs;
 //! - `complaints`: what could not be read;
@@ -36,6 +37,7 @@ mod model;
 mod node;
 pub mod own;
 mod process;
+mod server;
 mod storage;
 mod text;
 mod worker;

@@ -9,12 +9,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hive_contract::text::ModelName;
-
+use super::Scan;
 use super::file::{Buffer, KeptFile, is_gone};
 use super::growth::Growth;
+use super::server::{self, Role, Server};
 use super::text::{keyed, number, words};
-use super::{Scan, model};
 
 /// So long after its start a process may still turn into another program (a shell script that
 /// ends in `exec`), so its command line is read again until then.
@@ -80,7 +79,7 @@ pub(super) struct Process {
     cpu: Growth,
     read: Traffic,
     written: Traffic,
-    model: Option<ModelName>,
+    server: Option<Server>,
     cmdline_is_final: bool,
 }
 
@@ -109,7 +108,7 @@ impl Process {
             cpu: Growth::default(),
             read: Traffic::default(),
             written: Traffic::default(),
-            model: None,
+            server: None,
             cmdline_is_final: false,
         };
         Ok(process.refresh(scan.buffer)?.then_some(process))
@@ -167,20 +166,27 @@ impl Process {
         self.written.expect(child.written.total, at);
     }
 
-    /// The model on its command line. Read once the process has settled, and again whenever it
-    /// turns into another program. A name once seen stays while the process lives: servers
+    /// The server on its command line. Read until the process has settled, and again whenever
+    /// it turns into another program. What was once seen stays while the process lives: servers
     /// overwrite their command line with a title.
-    pub(super) fn model(&mut self, age: Duration, buffer: &mut Buffer) -> Option<&ModelName> {
+    pub(super) fn server(&mut self, age: Duration, buffer: &mut Buffer) -> Option<&Server> {
         if !self.cmdline_is_final {
             let path = self.dir.join("cmdline");
             // The command line is of interest only: without it the model is not known.
-            if let Ok(cmdline) = buffer.read_once(&path, model::MAX_CMDLINE) {
-                let found = model::from_cmdline(cmdline);
-                self.model = found.or(self.model.take());
+            if let Ok(cmdline) = buffer.read_once(&path, server::MAX_CMDLINE) {
+                let found = server::recognise_anywhere(cmdline, &self.dir);
+                if found.as_ref().is_some_and(|found| found.role != Role::Part) {
+                    self.server = found;
+                }
             }
             self.cmdline_is_final = age >= SETTLING;
         }
-        self.model.as_ref()
+        self.server.as_ref()
+    }
+
+    /// The server that [`Process::server`] found.
+    pub(super) fn known_server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use hive_contract::bounded::Bounded;
 use hive_contract::heartbeat::Worker;
-use hive_contract::text::ModelName;
 use hive_contract::units::{Count, CpuPercent, Mebibytes, MebibytesPerSecond, Seconds};
 use rustix::io::Errno;
 
@@ -18,6 +17,7 @@ use super::cgroup::{Place, Tree};
 use super::file::{KeptFile, is_gone};
 use super::growth::Growth;
 use super::process::Process;
+use super::server::{Model, Role, Server};
 use super::storage::Storage;
 use super::text::keyed;
 
@@ -89,6 +89,11 @@ impl Meter {
         let (pid, age) =
             (self.processes[main].pid, scan.age(self.processes[main].stat.started_ticks));
         let (io_r_mb_s, io_w_mb_s) = self.storage(scan);
+        let model = self.server(main, scan).and_then(|server| server.model.as_ref());
+        let model = match model {
+            Some(Model::Name(name)) => Some(name.clone()),
+            Some(Model::OllamaBlob(_)) | None => None,
+        };
         Some(Worker {
             pid: Count::from_integer(pid.into()).ok()?,
             group: self.place.group.clone(),
@@ -98,7 +103,7 @@ impl Meter {
             gpu_util_pct: None,
             vram_mb: None,
             total_vram_mb: None,
-            model: self.model(main, scan),
+            model,
             uptime_s: Seconds::from_integer(age.as_secs()).ok(),
             io_r_mb_s,
             io_w_mb_s,
@@ -244,18 +249,17 @@ impl Meter {
         sum.unzip()
     }
 
-    /// From the main process, or else from whichever process of the tree names one.
-    fn model(&mut self, main: usize, scan: &mut Scan<'_>) -> Option<ModelName> {
-        let main_pid = self.processes[main].pid;
-        let others =
-            self.processes.iter().map(|process| process.pid).filter(|&pid| pid != main_pid);
-        let order: Vec<u32> = std::iter::once(main_pid).chain(others).collect();
-        order.into_iter().find_map(|pid| {
-            let index = self.position(pid).ok()?;
-            let process = &mut self.processes[index];
+    /// The server that runs in the main process, or else in whichever process of the tree one
+    /// is found; one of a known kind before any other.
+    fn server(&mut self, main: usize, scan: &mut Scan<'_>) -> Option<&Server> {
+        let rank = |(index, process): (usize, &mut Process)| {
             let age = scan.age(process.stat.started_ticks);
-            process.model(age, scan.buffer).cloned()
-        })
+            let server = process.server(age, scan.buffer)?;
+            let is_worker = server.kind.is_some() && server.role == Role::Worker;
+            Some((!is_worker, index != main, index))
+        };
+        let best = self.processes.iter_mut().enumerate().filter_map(rank).min();
+        best.and_then(|(_, _, index)| self.processes[index].known_server())
     }
 }
 

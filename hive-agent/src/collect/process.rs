@@ -17,7 +17,7 @@ use super::text::{keyed, number, words};
 
 /// So long after its start a process may still turn into another program (a shell script that
 /// ends in `exec`), so its command line is read again until then.
-const SETTLING: Duration = Duration::from_secs(10);
+pub(super) const SETTLING: Duration = Duration::from_secs(10);
 /// So long the storage traffic of a child that ended is expected to show up in its parent's.
 const INHERITANCE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -166,27 +166,33 @@ impl Process {
         self.written.expect(child.written.total, at);
     }
 
-    /// The server on its command line. Read until the process has settled, and again whenever
+    /// Reads the server on its command line until the process has settled, and again whenever
     /// it turns into another program. What was once seen stays while the process lives: servers
     /// overwrite their command line with a title.
-    pub(super) fn server(&mut self, age: Duration, buffer: &mut Buffer) -> Option<&Server> {
-        if !self.cmdline_is_final {
-            let path = self.dir.join("cmdline");
-            // The command line is of interest only: without it the model is not known.
-            if let Ok(cmdline) = buffer.read_once(&path, server::MAX_CMDLINE) {
-                let found = server::recognise_anywhere(cmdline, &self.dir);
-                if found.as_ref().is_some_and(|found| found.role != Role::Part) {
-                    self.server = found;
-                }
-            }
-            self.cmdline_is_final = age >= SETTLING;
+    pub(super) fn read_server(&mut self, age: Duration, buffer: &mut Buffer) {
+        if self.cmdline_is_final {
+            return;
         }
+        let path = self.dir.join("cmdline");
+        // The command line is of interest only: without it the model is not known.
+        if let Ok(cmdline) = buffer.read_once(&path, server::MAX_CMDLINE) {
+            let found = server::recognise_anywhere(cmdline, &self.dir);
+            if found.as_ref().is_some_and(|found| found.role != Role::Part) {
+                self.server = found;
+            }
+        }
+        self.cmdline_is_final = age >= SETTLING;
+    }
+
+    /// The server on its command line, as far as that was read.
+    pub(super) fn known_server(&self) -> Option<&Server> {
         self.server.as_ref()
     }
 
-    /// The server that [`Process::server`] found.
-    pub(super) fn known_server(&self) -> Option<&Server> {
-        self.server.as_ref()
+    /// Whether it serves a model, as a server of a known kind.
+    pub(super) fn runs_known_server(&self) -> bool {
+        let serves = |server: &Server| server.kind.is_some() && server.role == Role::Worker;
+        self.server.as_ref().is_some_and(serves)
     }
 }
 

@@ -15,10 +15,10 @@ use hive_contract::text::ModelName;
 mod arguments;
 mod kinds;
 
-pub(super) use arguments::{MAX_CMDLINE, split};
-use arguments::{Program, file_name, has, positional, value};
+pub(super) use arguments::MAX_CMDLINE;
+use arguments::{Program, file_name, has, positional, split, value};
+pub(super) use kinds::{Endpoint, Kind, kind_named, kind_names};
 use kinds::{Form, KINDS, Offered, Source, Start};
-pub(super) use kinds::{Endpoint, Kind, kind_named};
 
 use super::model;
 use super::text::number;
@@ -67,6 +67,12 @@ pub(super) struct Queue {
 }
 
 impl Server {
+    /// Whether it is the same kind with the same model on the same port.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let name = |server: &Self| server.kind.map(|kind| kind.name);
+        name(self) == name(other) && (&self.model, self.port) == (&other.model, other.port)
+    }
+
     /// Its port, or the one that its kind takes if it says nothing.
     pub(super) fn port_or_default(&self) -> Option<u16> {
         self.port.or_else(|| self.kind?.default_port)
@@ -166,12 +172,7 @@ fn is_in(name: &str, script: &[u8], proc_dir: &Path) -> bool {
 }
 
 /// What a server says about itself. `rest` are its own arguments.
-fn describe(
-    kind: &'static Kind,
-    rest: &[&[u8]],
-    program: Program<'_>,
-    proc_dir: &Path,
-) -> Server {
+fn describe(kind: &'static Kind, rest: &[&[u8]], program: Program<'_>, proc_dir: &Path) -> Server {
     let mut environ = Environ::of(proc_dir);
     let from_file = || match program {
         Program::File(path) => file_name(path).strip_suffix(b".llamafile").and_then(model::name),
@@ -226,9 +227,9 @@ fn find_queue(kind: &Kind, rest: &[&[u8]], environ: &mut Environ<'_>) -> Option<
                 || variable.and_then(|key| environ.get(key)).is_some_and(|value| is_on(&value))
         }
     })?;
-    let port = endpoint.port.map(|(option, default)| {
-        value(rest, &[option]).and_then(port_number).unwrap_or(default)
-    });
+    let port = endpoint
+        .port
+        .map(|(option, default)| value(rest, &[option]).and_then(port_number).unwrap_or(default));
     Some(Queue { endpoint, port })
 }
 

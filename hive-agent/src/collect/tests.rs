@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use hive_contract::heartbeat::MAX_WORKERS;
+
 use super::*;
 use crate::clock::tests::ManualClock;
 
+mod discovery;
 mod real;
 
 const MIB: u64 = 1 << 20;
@@ -67,6 +70,7 @@ impl Machine {
             interval: Some(Duration::from_secs(1)),
             roots: Roots { cgroup: Some(root("cgroup")), proc: root("proc"), sys: root("sys") },
             own_cost: OwnCost::Process,
+            discovery: discover::Settings::default(),
         };
         Collector::new(settings, Arc::<ManualClock>::clone(&self.clock))
     }

@@ -1,9 +1,9 @@
-//! The figures of one worker: its cgroup's counters, and its processes where the cgroup has none.
+//! The figures of one worker: its cgroup's counters, and those of its processes where it has no
+//! cgroup of its own or the cgroup no counters.
 //!
 //! Invariant: what cannot be read is null and has its sentence in `agent.errors`; a worker, or
 //! a part of one, that simply ended between two readings is no error.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -13,15 +13,16 @@ use hive_contract::units::{Count, CpuPercent, Mebibytes, MebibytesPerSecond, Sec
 use rustix::io::Errno;
 
 use super::Scan;
-use super::cgroup::{Place, Tree};
+use super::cgroup::{Found, Tree};
 use super::file::{KeptFile, is_gone};
 use super::growth::Growth;
+use super::place::{Extent, Member, Place};
 use super::process::Process;
 use super::server::{Model, Role, Server};
 use super::storage::Storage;
 use super::text::keyed;
 
-/// One instance directory, from reading to reading.
+/// One worker, from reading to reading.
 pub(super) struct Meter {
     place: Place,
     tree: Tree,
@@ -71,15 +72,36 @@ impl Meter {
         }
     }
 
-    /// Whether this is the directory that is measured here, and not a later one of its name.
+    /// Whether this is the worker that is measured here, and not a later one of its name.
     pub(super) fn is_of(&self, place: &Place) -> bool {
-        self.place == *place
+        self.place.is_same(place)
+    }
+
+    /// Takes note of which processes the worker has now.
+    pub(super) fn follow(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// Whether it is a worker of the slice.
+    pub(super) fn is_in_slice(&self) -> bool {
+        self.place.first.is_none()
+    }
+
+    /// Its server's process, outside the slice.
+    pub(super) fn first_pid(&self) -> Option<u32> {
+        self.place.first.map(|first| first.pid)
+    }
+
+    /// Whether this process was measured as a part of it.
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.position(pid).is_ok()
     }
 
     /// Reads everything; `None` while no process lives there.
     pub(super) fn read(&mut self, scan: &mut Scan<'_>) -> Option<Worker> {
         self.find_processes(scan);
-        let main = self.main_process();
+        let server = self.find_server(scan);
+        let main = self.main_process(server);
         self.main_pid = main.map(|main| self.processes[main].pid);
         let Some(main) = main else {
             self.cpu.reset();
@@ -89,8 +111,8 @@ impl Meter {
         let (pid, age) =
             (self.processes[main].pid, scan.age(self.processes[main].stat.started_ticks));
         let (io_r_mb_s, io_w_mb_s) = self.storage(scan);
-        let model = self.server(main, scan).and_then(|server| server.model.as_ref());
-        let model = match model {
+        let server = server.and_then(|index| self.processes[index].known_server());
+        let model = match server.and_then(|server| server.model.as_ref()) {
             Some(Model::Name(name)) => Some(name.clone()),
             Some(Model::OllamaBlob(_)) | None => None,
         };
@@ -115,19 +137,7 @@ impl Meter {
     }
 
     fn find_processes(&mut self, scan: &mut Scan<'_>) {
-        let pids = match self.tree.pids(&self.place.dir, scan.buffer) {
-            Ok(found) => {
-                if found.is_cut {
-                    let reason = "has too many processes or nested cgroups; not all are looked at";
-                    scan.complaints.add(&self.place, reason);
-                }
-                found.pids
-            }
-            Err(error) => {
-                scan.complaints.add(&self.place, error);
-                Vec::new()
-            }
-        };
+        let pids = self.pids(scan);
         let at = scan.clock.monotonic();
         self.turn = self.turn.wrapping_add(1);
         let has_ended = |process: &mut Process| {
@@ -150,7 +160,9 @@ impl Meter {
         for &pid in &pids {
             if self.position(pid).is_err() {
                 let process = Process::open(pid, scan);
-                if let Some(Some(process)) = complain(process, &self.place, pid, scan) {
+                if let Some(Some(process)) = complain(process, &self.place, pid, scan)
+                    && self.is_meant(&process)
+                {
                     let index = self.processes.partition_point(|known| known.pid < pid);
                     self.processes.insert(index, process);
                 }
@@ -158,13 +170,47 @@ impl Meter {
         }
     }
 
+    fn pids(&mut self, scan: &mut Scan<'_>) -> Vec<u32> {
+        let dir = match &self.place.extent {
+            Extent::Cgroup { dir, .. } => dir,
+            Extent::Processes(members) => return members.iter().map(|member| member.pid).collect(),
+        };
+        match self.tree.pids(dir, scan.buffer) {
+            Ok(Found { pids, is_cut }) => {
+                if is_cut {
+                    let reason = "has too many processes or nested cgroups; not all are looked at";
+                    scan.complaints.add(&self.place, reason);
+                }
+                pids
+            }
+            Err(error) => {
+                scan.complaints.add(&self.place, error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether it is the process that was listed, and not a later one with its PID.
+    fn is_meant(&self, process: &Process) -> bool {
+        let Extent::Processes(members) = &self.place.extent else { return true };
+        let Process { pid, stat, .. } = process;
+        members.contains(&Member { pid: *pid, started_ticks: stat.started_ticks })
+    }
+
     fn position(&self, pid: u32) -> Result<usize, usize> {
         self.processes.binary_search_by_key(&pid, |process| process.pid)
     }
 
-    /// The process that stands for the worker: the earliest of those that were started from
-    /// outside the cgroup, or else the earliest of all.
-    fn main_process(&self) -> Option<usize> {
+    /// The process that stands for the worker: its server, or else the earliest of those that
+    /// were started from outside the cgroup, or else the earliest of all.
+    fn main_process(&self, server: Option<usize>) -> Option<usize> {
+        if let Some(first) = self.place.first {
+            return self.position(first.pid).ok();
+        }
+        let is_known = |index: &usize| self.processes[*index].runs_known_server();
+        if let Some(server) = server.filter(is_known) {
+            return Some(server);
+        }
         let rank = |index: &usize| {
             let Process { pid, stat, .. } = &self.processes[*index];
             (self.position(stat.parent).is_ok(), stat.started_ticks, *pid)
@@ -218,7 +264,10 @@ impl Meter {
         &mut self,
         scan: &mut Scan<'_>,
     ) -> (Option<MebibytesPerSecond>, Option<MebibytesPerSecond>) {
-        let text = self.io_stat.read_record(&self.place.dir, "io.stat", scan.buffer);
+        let text = match self.place.dir() {
+            Some(dir) => self.io_stat.read_record(dir, "io.stat", scan.buffer),
+            None => Err(Errno::NOENT.into()),
+        };
         let (read, written) = match text {
             Ok(text) => self.storage.per_s(text, scan.clock.monotonic(), scan.sys_root),
             Err(error) if is_absent(&error) => self.storage_of_processes(scan),
@@ -249,23 +298,21 @@ impl Meter {
         sum.unzip()
     }
 
-    /// The server that runs in the main process, or else in whichever process of the tree one
-    /// is found; one of a known kind before any other.
-    fn server(&mut self, main: usize, scan: &mut Scan<'_>) -> Option<&Server> {
-        let rank = |(index, process): (usize, &mut Process)| {
+    /// The process whose server speaks for the worker: one of a known kind before any other,
+    /// one started from outside the worker before its children, and then the earliest.
+    fn find_server(&mut self, scan: &mut Scan<'_>) -> Option<usize> {
+        for process in &mut self.processes {
             let age = scan.age(process.stat.started_ticks);
-            let server = process.server(age, scan.buffer)?;
-            let is_worker = server.kind.is_some() && server.role == Role::Worker;
-            Some((!is_worker, index != main, index))
+            process.read_server(age, scan.buffer);
+        }
+        let rank = |index: &usize| {
+            let process = &self.processes[*index];
+            let Process { pid, stat, .. } = process;
+            let is_inside = self.position(stat.parent).is_ok();
+            (!process.runs_known_server(), is_inside, stat.started_ticks, *pid)
         };
-        let best = self.processes.iter_mut().enumerate().filter_map(rank).min();
-        best.and_then(|(_, _, index)| self.processes[index].known_server())
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.group, self.instance)
+        let has_server = |index: &usize| self.processes[*index].known_server().is_some();
+        (0..self.processes.len()).filter(has_server).min_by_key(rank)
     }
 }
 
@@ -277,7 +324,8 @@ fn counter(
     scan: &mut Scan<'_>,
     parse: impl FnOnce(&[u8]) -> Option<u64>,
 ) -> Counter<(u64, Duration)> {
-    match file.read_record(&place.dir, name, scan.buffer) {
+    let Some(dir) = place.dir() else { return Counter::Absent };
+    match file.read_record(dir, name, scan.buffer) {
         Ok(text) => {
             let at = scan.clock.monotonic();
             match parse(text) {

@@ -9,7 +9,7 @@ pub(in crate::collect) const MAX_CMDLINE: usize = 64 << 10;
 const MAX_ARGUMENTS: usize = 4096;
 
 /// The arguments of a command line, each of which ends in NUL.
-pub(in crate::collect) fn split(cmdline: &[u8]) -> Vec<&[u8]> {
+pub(super) fn split(cmdline: &[u8]) -> Vec<&[u8]> {
     let cmdline = match cmdline.iter().rposition(|&byte| byte == 0) {
         Some(end) if cmdline.len() >= MAX_CMDLINE => &cmdline[..end],
         _ => cmdline.strip_suffix(b"\0").unwrap_or(cmdline),

@@ -12,6 +12,8 @@ pub(in crate::collect) struct Kind {
     pub(super) supervisors: &'static [Start],
     /// How its parts begin the titles with which they overwrite their command lines.
     pub(super) titles: &'static [&'static str],
+    /// Only its supervisor sends it requests.
+    pub(in crate::collect) is_internal: bool,
     /// Without a model it is a supervisor.
     pub(super) needs_model: bool,
     /// Where it names its model; the first that is there counts.
@@ -103,6 +105,7 @@ const UNKNOWN: Kind = Kind {
     starts: &[],
     supervisors: &[],
     titles: &[],
+    is_internal: false,
     needs_model: false,
     model: &[],
     port: &["--port"],
@@ -260,15 +263,13 @@ pub(super) static KINDS: &[Kind] = &[
             Start::Program("ollama_llama_server", &[]),
         ],
         supervisors: &[Start::Program("ollama", &["serve"])],
+        is_internal: true,
         model: &[reference(&["--model"])],
         ..UNKNOWN
     },
     Kind {
         name: "trtllm",
-        starts: &[
-            Start::Program("trtllm-serve", &["serve"]),
-            Start::Program("trtllm-serve", &[]),
-        ],
+        starts: &[Start::Program("trtllm-serve", &["serve"]), Start::Program("trtllm-serve", &[])],
         model: &[name(&["--served-model-name"]), Source::Positional],
         default_port: Some(8000),
         endpoints: &[prometheus(
@@ -390,4 +391,9 @@ pub(super) static KINDS: &[Kind] = &[
 /// The kind of this name.
 pub(in crate::collect) fn kind_named(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// The names of all kinds.
+pub(in crate::collect) fn kind_names() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.name)
 }

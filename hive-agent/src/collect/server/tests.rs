@@ -54,7 +54,13 @@ fn every_kind_of_server_is_recognised() {
         (&runner, "ollama", &blob, 43211, ""),
         (&blob_server, "ollama", &blob, 43212, "/slots"),
         ("trtllm-serve o/m", "trtllm", "o/m", 8000, "/prometheus/metrics"),
-        ("trtllm-serve serve o/m --served_model_name n", "trtllm", "n", 8000, "/prometheus/metrics"),
+        (
+            "trtllm-serve serve o/m --served_model_name n",
+            "trtllm",
+            "n",
+            8000,
+            "/prometheus/metrics",
+        ),
         ("tritonserver --model-repository=/m --load-model=x", "triton", "x", 8000, "/metrics"),
         ("lmdeploy serve api_server o/m --server-port 9", "lmdeploy", "o/m", 9, "/metrics"),
         ("aphrodite run o/m", "aphrodite", "o/m", 2242, "/metrics"),
@@ -145,7 +151,10 @@ fn a_worker_may_stand_behind_anything() {
         recognise_anywhere(command.replace(' ', "\0").as_bytes(), "/nonexistent".as_ref())
     };
     let server = anywhere("sh -c true llama-server --model /m/a.gguf --port 9").unwrap();
-    assert_eq!((kind(&server), model(&server).as_str(), server.port), ("llama-server", "a", Some(9)));
+    assert_eq!(
+        (kind(&server), model(&server).as_str(), server.port),
+        ("llama-server", "a", Some(9))
+    );
     let server = anywhere("numactl -N 0 uv run vllm serve o/m").unwrap();
     assert_eq!((kind(&server), model(&server).as_str()), ("vllm", "o/m"));
     let server = anywhere("my-server -m /m/a.gguf --port 9").unwrap();

@@ -46,6 +46,8 @@ pub struct Config {
     pub own_cost: OwnCost,
     /// Whether and how workers outside the slice are found.
     pub discovery: discover::Settings,
+    /// Whether servers are asked how busy they are.
+    pub asks_servers: bool,
 }
 
 impl Config {
@@ -66,6 +68,7 @@ impl Config {
             roots: Roots::default(),
             own_cost: OwnCost::Process,
             discovery: discover::Settings::default(),
+            asks_servers: true,
             queen,
         }
     }
@@ -80,6 +83,7 @@ impl Config {
             roots: self.roots.clone(),
             own_cost: self.own_cost,
             discovery: self.discovery.clone(),
+            asks_servers: self.asks_servers,
         }
     }
 }
@@ -129,6 +133,11 @@ pub struct HiveOptions {
     #[arg(long, env = "HIVE_AGENT_DISCOVER", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     pub discover: Option<bool>,
+    /// Ask the servers on this machine for their queues, where they export them
+    /// [default: true]
+    #[arg(long, env = "HIVE_AGENT_ASK_SERVERS", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub ask_servers: Option<bool>,
 }
 
 /// Everything that `run` can be told.
@@ -159,6 +168,7 @@ struct FileOptions {
     hostname: Option<Text>,
     cgroup_root: Option<PathBuf>,
     discover: Option<bool>,
+    ask_servers: Option<bool>,
     worker_rules: Vec<Rule>,
     #[serde(deserialize_with = "from_text")]
     interval: Option<Interval>,
@@ -202,6 +212,11 @@ impl RunOptions {
                 bytes: bytes.unwrap_or(default.spool.bytes),
                 age: age.unwrap_or(default.spool.age),
             },
+            asks_servers: self
+                .hive
+                .ask_servers
+                .or(file.ask_servers)
+                .unwrap_or(default.asks_servers),
             discovery: discover::Settings {
                 is_on: self.hive.discover.or(file.discover).unwrap_or(default.discovery.is_on),
                 rules: file.worker_rules,

@@ -30,7 +30,7 @@ mod home;
 mod rules;
 
 use census::{Census, Known};
-use home::Home;
+pub(super) use home::Home;
 pub use rules::{KnownServer, Rule, Settings};
 
 /// How often new processes are looked for.

@@ -10,6 +10,7 @@
 //!   - `storage`: its traffic from `io.stat`,
 //!   - `server`: the inference server on a command line,
 //!   - `model`: how a model is called;
+//! - `inquiry`: what the servers themselves say, asked beside the collection;
 //! - `node`: the machine as a whole;
 //! - [`own`]: what collecting costs;
 //! - `complaints`: what could not be read;
@@ -35,6 +36,7 @@ mod complaints;
 pub mod discover;
 mod file;
 mod growth;
+mod inquiry;
 mod model;
 mod node;
 pub mod own;
@@ -49,6 +51,7 @@ mod workers;
 use complaints::Complaints;
 use discover::Discovery;
 use file::Buffer;
+use inquiry::Inquiry;
 use node::NodeMeter;
 use own::{OwnCost, OwnMeter};
 use place::Place;
@@ -86,6 +89,8 @@ pub struct Settings {
     pub own_cost: OwnCost,
     /// Whether and how workers outside the slice are found.
     pub discovery: discover::Settings,
+    /// Whether servers are asked how busy they are.
+    pub asks_servers: bool,
 }
 
 /// Reads the machine, from one reading to the next. Belongs to one thread.
@@ -95,6 +100,7 @@ pub struct Collector {
     cgroup_root: Option<PathBuf>,
     discovery: Discovery,
     workers: Meters,
+    inquiry: Inquiry,
     node: NodeMeter,
     own: OwnMeter,
     buffer: Buffer,
@@ -107,6 +113,7 @@ struct Scan<'a> {
     proc_root: &'a Path,
     sys_root: &'a Path,
     buffer: &'a mut Buffer,
+    inquiry: &'a mut Inquiry,
     complaints: &'a mut Complaints,
     ticks_per_s: u64,
     page_size: u64,
@@ -127,6 +134,8 @@ impl Collector {
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let own = OwnMeter::new(settings.own_cost);
         let cgroup_root = settings.roots.cgroup.clone();
+        let mut inquiry = Inquiry::new(Arc::clone(&clock), &settings.roots.proc);
+        inquiry.asks_servers = settings.asks_servers;
         let discovery = Discovery::new(settings.discovery.clone());
         Self {
             settings,
@@ -134,6 +143,7 @@ impl Collector {
             cgroup_root,
             discovery,
             workers: Meters::default(),
+            inquiry,
             node: NodeMeter::default(),
             own,
             buffer: Buffer::default(),
@@ -145,18 +155,21 @@ impl Collector {
     pub fn collect(&mut self, spooled: u64) -> Heartbeat {
         let timestamp = self.clock.wall();
         let started = self.clock.monotonic();
-        let Self { settings, clock, buffer, complaints, .. } = self;
+        let Self { settings, clock, buffer, inquiry, complaints, .. } = self;
         let mut scan = Scan {
             clock: &**clock,
             proc_root: &settings.roots.proc,
             sys_root: &settings.roots.sys,
             buffer,
+            inquiry,
             complaints,
             ticks_per_s: rustix::param::clock_ticks_per_second(),
             page_size: rustix::param::page_size() as u64,
         };
         let mut places = places(&mut self.cgroup_root, &mut scan);
-        places.extend(self.discovery.places(self.cgroup_root.as_deref(), &[], &mut scan));
+        // The processes that compute on a GPU belong here, once GPUs are read.
+        let gpu_pids = &[];
+        places.extend(self.discovery.places(self.cgroup_root.as_deref(), gpu_pids, &mut scan));
         let workers = self.workers.read(places, &mut scan);
         let node = self.node.read(&mut scan);
         let (cpu_pct, rss_mb) = (self.own.cpu(&scan), self.own.memory(&mut scan));

@@ -27,7 +27,7 @@ pub(super) enum Extent {
 }
 
 /// One process: a PID that was used again is another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Member {
     pub(super) pid: u32,
     pub(super) started_ticks: u64,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::Scan;
 use super::file::{Buffer, KeptFile, is_gone};
 use super::growth::Growth;
+use super::place::Member;
 use super::server::{self, Role, Server};
 use super::text::{keyed, number, words};
 
@@ -112,6 +113,11 @@ impl Process {
             cmdline_is_final: false,
         };
         Ok(process.refresh(scan.buffer)?.then_some(process))
+    }
+
+    /// Itself, and no later process with its PID.
+    pub(super) fn member(&self) -> Member {
+        Member { pid: self.pid, started_ticks: self.stat.started_ticks }
     }
 
     /// Reads the state again; `false` if the process has ended or is a zombie.

@@ -17,7 +17,7 @@ mod kinds;
 
 pub(super) use arguments::MAX_CMDLINE;
 use arguments::{Program, file_name, has, positional, split, value};
-pub(super) use kinds::{Endpoint, Kind, kind_named, kind_names};
+pub(super) use kinds::{Endpoint, Figures, Kind, Series, kind_named, kind_names};
 use kinds::{Form, KINDS, Offered, Source, Start};
 
 use super::model;

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use hive_contract::bounded::Bounded;
 use hive_contract::heartbeat::Worker;
-use hive_contract::units::{Count, CpuPercent, Mebibytes, MebibytesPerSecond, Seconds};
+use hive_contract::text::ModelName;
+use hive_contract::units::{Count, CpuPercent, Mebibytes, MebibytesPerSecond, Percent, Seconds};
 use rustix::io::Errno;
 
 use super::Scan;
 use super::cgroup::{Found, Tree};
 use super::file::{KeptFile, is_gone};
 use super::growth::Growth;
+use super::inquiry::Figures;
 use super::place::{Extent, Member, Place};
 use super::process::Process;
-use super::server::{Model, Role, Server};
 use super::storage::Storage;
 use super::text::keyed;
 
@@ -111,11 +112,9 @@ impl Meter {
         let (pid, age) =
             (self.processes[main].pid, scan.age(self.processes[main].stat.started_ticks));
         let (io_r_mb_s, io_w_mb_s) = self.storage(scan);
-        let server = server.and_then(|index| self.processes[index].known_server());
-        let model = match server.and_then(|server| server.model.as_ref()) {
-            Some(Model::Name(name)) => Some(name.clone()),
-            Some(Model::OllamaBlob(_)) | None => None,
-        };
+        let model = server.and_then(|index| self.model(index, scan));
+        let figures = server.map_or_else(Figures::default, |index| self.figures(index, scan));
+        let count = |value: f64| Count::from_integer(value as u64).ok();
         Some(Worker {
             pid: Count::from_integer(pid.into()).ok()?,
             group: self.place.group.clone(),
@@ -130,9 +129,9 @@ impl Meter {
             io_r_mb_s,
             io_w_mb_s,
             gpus: Bounded::default(),
-            requests_running: None,
-            requests_waiting: None,
-            kv_cache_pct: None,
+            requests_running: figures.running.and_then(count),
+            requests_waiting: figures.waiting.and_then(count),
+            kv_cache_pct: figures.kv_cache_pct.and_then(Percent::measured),
         })
     }
 
@@ -313,6 +312,26 @@ impl Meter {
         };
         let has_server = |index: &usize| self.processes[*index].known_server().is_some();
         (0..self.processes.len()).filter(has_server).min_by_key(rank)
+    }
+
+    fn model(&self, index: usize, scan: &mut Scan<'_>) -> Option<ModelName> {
+        let process = &self.processes[index];
+        scan.inquiry.name(process.member(), process.known_server()?.model.as_ref()?)
+    }
+
+    /// How busy the server says that it is.
+    fn figures(&self, index: usize, scan: &mut Scan<'_>) -> Figures {
+        let process = &self.processes[index];
+        let from_name = || self.place.instance.as_str().parse().ok().filter(|&port| port != 0);
+        let asked = process.known_server().and_then(|server| {
+            let port = server.port.or_else(from_name).or(server.port_or_default())?;
+            Some(scan.inquiry.figures(process.member(), port, server.queue?))
+        });
+        let report = |reason| {
+            scan.complaints.add(&self.place, format_args!("requests are not known: it {reason}"));
+            Figures::default()
+        };
+        asked.unwrap_or(Ok(Figures::default())).unwrap_or_else(report)
     }
 }
 

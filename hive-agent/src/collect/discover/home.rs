@@ -18,17 +18,21 @@ const SHORT_ID_LEN: usize = 12;
 
 /// What surrounds one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Home {
+pub(in crate::collect) struct Home {
     /// Its cgroup of version 2, below the mount point.
-    pub(super) cgroup: Option<PathBuf>,
+    pub(in crate::collect) cgroup: Option<PathBuf>,
     /// The short id of its container.
-    pub(super) container: Option<String>,
+    pub(in crate::collect) container: Option<String>,
     /// Its ports are those of this machine.
-    pub(super) is_on_host_network: bool,
+    pub(in crate::collect) is_on_host_network: bool,
 }
 
 impl Home {
-    pub(super) fn of(proc_root: &Path, pid: u32, buffer: &mut Buffer) -> io::Result<Self> {
+    pub(in crate::collect) fn of(
+        proc_root: &Path,
+        pid: u32,
+        buffer: &mut Buffer,
+    ) -> io::Result<Self> {
         let dir = proc_root.join(pid.to_string());
         let mut home = parse(buffer.read_once(&dir.join("cgroup"), MAX_LEN)?);
         let network = |dir: &Path| fs::read_link(dir.join("ns/net")).ok();

@@ -54,11 +54,13 @@ impl Machine {
     fn places(&self, discovery: &mut Discovery, gpu_pids: &[u32]) -> Vec<Place> {
         self.clock.advance(Duration::from_secs(2));
         let (mut buffer, mut complaints) = (Buffer::default(), Complaints::default());
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
         let mut scan = Scan {
             clock: &*self.clock,
             proc_root: &self.dir.path().join("proc"),
             sys_root: &self.dir.path().join("sys"),
             buffer: &mut buffer,
+            inquiry: &mut Inquiry::new(clock, "/nonexistent".as_ref()),
             complaints: &mut complaints,
             ticks_per_s: 100,
             page_size: 4096,

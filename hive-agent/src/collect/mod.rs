@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_contract::HiveId;
 use hive_contract::bounded::Bounded;
 use hive_contract::heartbeat::{Agent, Heartbeat, Hive};
 use hive_contract::text::Text;
 use hive_contract::units::{Count, Milliseconds};
+use hive_contract::{Group, HiveId, Instance};
 
 use crate::clock::Clock;
 
@@ -149,6 +149,12 @@ impl Collector {
             buffer: Buffer::default(),
             complaints: Complaints::default(),
         }
+    }
+
+    /// Why this is a worker, and how it is measured.
+    #[must_use]
+    pub fn explain(&self, group: &Group, instance: &Instance) -> Option<String> {
+        self.workers.explain(group, instance)
     }
 
     /// Reads everything once. `spooled` heartbeats wait to be sent.

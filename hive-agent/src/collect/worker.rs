@@ -83,6 +83,23 @@ impl Meter {
         self.place = place;
     }
 
+    /// Why this is a worker, and how it is measured.
+    pub(super) fn explain(&self) -> String {
+        let kind = self.processes.iter().find_map(|process| process.known_server()?.kind);
+        let server = kind.map_or("no known server", |kind| kind.name);
+        let why = match kind {
+            _ if self.is_in_slice() => format!("found in the slice, {server} by its command line"),
+            Some(_) => format!("found as {server} by its command line"),
+            None => "found by a rule or by its GPU".to_owned(),
+        };
+        match &self.place.extent {
+            Extent::Cgroup { dir, .. } => format!("{why}, measured at {}", dir.display()),
+            Extent::Processes(members) => {
+                format!("{why}, measured as the sum of its {} processes", members.len())
+            }
+        }
+    }
+
     /// Whether it is a worker of the slice.
     pub(super) fn is_in_slice(&self) -> bool {
         self.place.first.is_none()

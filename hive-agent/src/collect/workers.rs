@@ -51,6 +51,11 @@ impl Meters {
         Workers::new(workers).unwrap_or_default()
     }
 
+    /// Why this is a worker, and how it is measured.
+    pub(super) fn explain(&self, group: &Group, instance: &Instance) -> Option<String> {
+        Some(self.0.get(&(group.clone(), instance.clone()))?.explain())
+    }
+
     /// Keeps what is still the same worker. `places` are in ascending order.
     fn follow(&mut self, places: Vec<Place>) {
         self.0.retain(|(group, instance), meter| {

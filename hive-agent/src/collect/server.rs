@@ -111,7 +111,7 @@ fn unknown(arguments: &[&[u8]]) -> Option<Server> {
 fn recognise_arguments(arguments: &[&[u8]], proc_dir: &Path) -> Option<Server> {
     let first = arguments.first()?;
     let is_part = |title: &&str| first.starts_with(title.as_bytes());
-    if let Some(kind) = KINDS.iter().find(|kind| kind.titles.iter().any(|title| is_part(title))) {
+    if let Some(kind) = KINDS.iter().find(|kind| kind.titles.iter().any(is_part)) {
         return Some(Server { kind: Some(kind), role: Role::Part, ..Server::default() });
     }
     let (program, rest) = Program::of(arguments)?;

@@ -60,7 +60,7 @@ pub(super) enum Error {
     Form,
     /// The connection broke.
     #[error("the connection broke: {0}")]
-    Broken(#[from] hyper::Error),
+    Broken(hyper::Error),
     /// There was no connection.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
@@ -102,7 +102,7 @@ async fn exchange(
         }
     }
     let mut connection = connect(target).await?;
-    let answer = connection.send_request(request(target)?).await?;
+    let answer = connection.send_request(request(target)?).await.map_err(Error::Broken)?;
     Ok((connection, read(target, answer).await?))
 }
 
@@ -120,7 +120,8 @@ async fn connect(target: &Target) -> Result<Connection, Error> {
         io::ErrorKind::ConnectionRefused => Error::NotListening,
         _ => Error::Connect(error),
     })?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(Error::Broken)?;
     // It ends with its sender; whoever waits for an answer gets the error that belongs to it.
     tokio::spawn(async move {
         let _ = connection.await;
@@ -187,7 +188,7 @@ async fn read(target: &Target, answer: Response<Incoming>) -> Result<Figures, Er
 
 async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
     while let Some(frame) = Pin::new(&mut *body).frame().await {
-        if let Ok(data) = frame?.into_data() {
+        if let Ok(data) = frame.map_err(Error::Broken)?.into_data() {
             return Ok(Some(data));
         }
     }

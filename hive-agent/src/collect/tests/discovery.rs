@@ -290,7 +290,7 @@ fn a_script_that_turns_into_a_server_is_noticed() {
     // After a download of a quarter of an hour it takes until its turn.
     machine.server(12, 1, "/user.slice", "bash download.sh");
     machine.collect_after(&mut collector, 900);
-    machine.write("proc/12/cmdline", "vllm\0serve\0org/late\0--port\09\0");
+    machine.write("proc/12/cmdline", "vllm\0serve\0org/late\0--port=9\0");
     let heartbeat = machine.collect_after(&mut collector, 2);
     assert_eq!(models(&heartbeat), ["org/m"], "a settled process is not read each time");
     let last = (0..32).map(|_| machine.collect_after(&mut collector, 2)).last().unwrap();
@@ -389,7 +389,7 @@ fn what_is_torn_or_vanishes_is_a_sentence_at_most() {
     machine.write("proc/15/cmdline", [b"llama-server\0-m\0".as_slice(), &[0xff; 100]].concat());
     machine.write("proc/15/cgroup", [0xfe; 100]);
     machine.process(16, 1, 0, "");
-    let mut long = b"vllm\0serve\0org/long\0--port\09\0".to_vec();
+    let mut long = b"vllm\0serve\0org/long\0--port=9\0".to_vec();
     long.resize(2 << 20, b'x');
     machine.write("proc/16/cmdline", &long);
     machine.write("proc/16/cgroup", "0::/user.slice\n");

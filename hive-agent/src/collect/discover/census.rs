@@ -109,7 +109,8 @@ impl Census {
     /// The first process of the worker that this one was started by. With a part of its
     /// ancestors gone it stays where it was.
     pub(super) fn owner_above(&self, pid: u32, is_first: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut last = self.get(pid)?;
+        let known = self.get(pid)?;
+        let mut last = known;
         for at in self.ancestors(pid) {
             if is_first(at.pid) {
                 return Some(at.pid);
@@ -119,7 +120,10 @@ impl Census {
             }
             last = at;
         }
-        (last.owner != pid && is_first(last.owner)).then_some(last.owner)
+        // The PID of an owner that has ended may have gone to a younger process.
+        let owner = self.get(last.owner)?;
+        let is_older = owner.pid != pid && owner.started_ticks <= known.started_ticks;
+        (is_older && is_first(owner.pid)).then_some(owner.pid)
     }
 
     /// Every process that is not the kernel's.

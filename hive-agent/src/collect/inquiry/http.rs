@@ -61,6 +61,9 @@ pub(super) enum Error {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(hyper::Error),
+    /// It is in a network of its own, and this user may not enter that.
+    #[error("lives in a network that cannot be entered ({0}); that needs CAP_SYS_ADMIN")]
+    Network(io::Error),
     /// There was no connection.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
@@ -114,7 +117,7 @@ fn request(target: &Target) -> Result<Request<Empty<Bytes>>, Error> {
 }
 
 async fn connect(target: &Target) -> Result<Connection, Error> {
-    let socket = socket(target).map_err(Error::Connect)?;
+    let socket = socket(target)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, target.port));
     let stream = socket.connect(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::NotListening,
@@ -130,18 +133,19 @@ async fn connect(target: &Target) -> Result<Connection, Error> {
 }
 
 /// A socket belongs to the network in which it was made, wherever it is used.
-fn socket(target: &Target) -> io::Result<TcpSocket> {
+fn socket(target: &Target) -> Result<TcpSocket, Error> {
     let Some((network, own)) = target.network.as_ref().zip(target.own_network.as_ref()) else {
-        return TcpSocket::new_v4();
+        return TcpSocket::new_v4().map_err(Error::Connect);
     };
     let kind = Some(LinkNameSpaceType::Network);
-    move_into_link_name_space(network.as_fd(), kind)?;
+    move_into_link_name_space(network.as_fd(), kind)
+        .map_err(|errno| Error::Network(errno.into()))?;
     let socket = TcpSocket::new_v4();
     // Nothing else may run in between. Left in the wrong network, this thread would ask the
     // wrong servers from now on.
     move_into_link_name_space(own.as_fd(), kind)
         .expect("a thread may always return to the network that it came from");
-    socket
+    socket.map_err(Error::Connect)
 }
 
 async fn read(target: &Target, answer: Response<Incoming>) -> Result<Figures, Error> {

@@ -396,9 +396,15 @@ fn what_is_torn_or_vanishes_is_a_sentence_at_most() {
     machine.process(17, 2, 0, "vllm serve kernel");
     machine.write("proc/0/stat", "never");
     machine.write("proc/99999999999/stat", "never");
-    let heartbeat = machine.collector().collect(0);
+    let mut collector = machine.collector();
+    let heartbeat = collector.collect(0);
     assert_eq!(names(&heartbeat), ["llama-server/8080", "vllm/8000", "vllm/9"]);
-    // Of the servers among them, the memory of each.
-    let errors = errors(&heartbeat);
-    assert!(errors.iter().all(|error| !error.starts_with("cannot")), "{errors:?}");
+    assert!(errors(&heartbeat).is_empty(), "{:?}", errors(&heartbeat));
+
+    // Of a worker that is known it is said, and the others are not touched.
+    machine.write("proc/10/stat", "10 (x");
+    let heartbeat = machine.collect_after(&mut collector, 2);
+    let sentence = "vllm/8000: cannot read process 10: stat has an unknown form";
+    assert_eq!(names(&heartbeat), ["llama-server/8080", "vllm/9"]);
+    assert_eq!(errors(&heartbeat), [sentence]);
 }

@@ -74,6 +74,8 @@ pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) stat: Stat,
     dir: PathBuf,
+    /// The last reading of its state failed, and [`Process::stat`] is older.
+    pub(super) is_torn: bool,
     stat_file: KeptFile,
     statm_file: KeptFile,
     io_file: KeptFile,
@@ -103,6 +105,7 @@ impl Process {
                 is_zombie: true,
             },
             dir,
+            is_torn: false,
             stat_file,
             statm_file: KeptFile::default(),
             io_file: KeptFile::default(),
@@ -122,6 +125,7 @@ impl Process {
 
     /// Reads the state again; `false` if the process has ended or is a zombie.
     pub(super) fn refresh(&mut self, buffer: &mut Buffer) -> io::Result<bool> {
+        self.is_torn = true;
         let text = match self.stat_file.read_record(&self.dir, "stat", buffer) {
             Ok(text) => text,
             Err(error) if is_gone(&error) => return Ok(false),
@@ -132,6 +136,7 @@ impl Process {
             self.cmdline_is_final = false;
         }
         self.stat = stat;
+        self.is_torn = false;
         Ok(!stat.is_zombie)
     }
 

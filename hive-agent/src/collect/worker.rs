@@ -165,7 +165,8 @@ impl Meter {
                 return false;
             }
             let lives = process.refresh(scan.buffer);
-            complain(lives, &self.place, process.pid, scan) != Some(true)
+            // What cannot be read this time is not gone.
+            !complain(lives, &self.place, process.pid, scan).unwrap_or(true)
         };
         let ended: Vec<Process> = self.processes.extract_if(.., has_ended).collect();
         for child in &ended {
@@ -245,6 +246,9 @@ impl Meter {
             }
             Counter::Absent => {
                 self.counts_ticks = true;
+                if self.processes.iter().any(|process| process.is_torn) {
+                    return None;
+                }
                 let at = scan.clock.monotonic();
                 let rates = self.processes.iter_mut().map(|process| process.cpu_ticks_per_s(at));
                 sum_of_known(rates)? / scan.ticks_per_s as f64

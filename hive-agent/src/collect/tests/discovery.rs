@@ -405,6 +405,8 @@ fn what_is_torn_or_vanishes_is_a_sentence_at_most() {
     machine.write("proc/10/stat", "10 (x");
     let heartbeat = machine.collect_after(&mut collector, 2);
     let sentence = "vllm/8000: cannot read process 10: stat has an unknown form";
-    assert_eq!(names(&heartbeat), ["llama-server/8080", "vllm/9"]);
+    assert_eq!(names(&heartbeat), ["llama-server/8080", "vllm/8000", "vllm/9"]);
+    let cpu: Vec<bool> = heartbeat.workers.iter().map(|w| w.cpu_pct.is_some()).collect();
+    assert_eq!(cpu, [true, false, true], "only that figure is not known");
     assert_eq!(errors(&heartbeat), [sentence]);
 }

@@ -95,7 +95,7 @@ impl Meter {
         match &self.place.extent {
             Extent::Cgroup { dir, .. } => format!("{why}, measured at {}", dir.display()),
             Extent::Processes(members) => {
-                format!("{why}, measured as the sum of its {} processes", members.len())
+                format!("{why}, measured by its processes ({})", members.len())
             }
         }
     }

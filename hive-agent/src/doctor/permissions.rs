@@ -12,25 +12,38 @@ use crate::collect::cgroup::find_root;
 const SUBJECT: &str = "permissions";
 /// Enough for some 100 workers of a few processes.
 const ENOUGH_FILES: u64 = 8192;
-/// A process that nearly never belongs to the user that asks.
-const OTHERS: &str = "1";
+/// Capabilities by their numbers, and what is not known without them.
+const CAPABILITIES: [(u32, &str, &str); 2] = [
+    (
+        19,
+        "CAP_SYS_PTRACE",
+        "of other users' processes, the storage traffic and what their servers take from the \
+         environment is not known",
+    ),
+    (
+        21,
+        "CAP_SYS_ADMIN",
+        "servers in containers with a network of their own cannot be asked for their queues",
+    ),
+];
 
 pub(super) fn examine(roots: &Roots) -> Vec<Finding> {
     let mut findings = Vec::new();
     let user = geteuid().as_raw();
-    match fs::read(roots.proc.join(OTHERS).join("environ")) {
-        Ok(_) => findings.push(Finding::fine(
-            SUBJECT,
-            format!("as user {user}, the processes of all users can be read"),
-        )),
-        Err(error) => findings.push(Finding::note(
-            SUBJECT,
-            format!(
-                "as user {user}, the processes of others cannot be read fully ({error}): their \
-                 storage traffic, and what their servers take from the environment, is not known"
-            ),
-            "run as root, or give the service CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-        )),
+    let status = fs::read_to_string(roots.proc.join("self/status")).unwrap_or_default();
+    let capabilities = capabilities(&status).unwrap_or(0);
+    for (bit, name, without) in CAPABILITIES {
+        if capabilities & (1 << bit) == 0 {
+            findings.push(Finding::note(
+                SUBJECT,
+                format!("user {user} without {name}: {without}"),
+                format!("run as root, or give the service {name} (AmbientCapabilities=)"),
+            ));
+        }
+    }
+    if findings.is_empty() {
+        let seen = format!("user {user} may read the processes of all users and enter containers");
+        findings.push(Finding::fine(SUBJECT, seen));
     }
     if let Some(option) =
         hidepid(&fs::read_to_string(roots.proc.join("mounts")).unwrap_or_default())
@@ -66,6 +79,12 @@ pub(super) fn examine(roots: &Roots) -> Vec<Finding> {
     findings
 }
 
+/// The capabilities in effect, from `/proc/self/status`.
+fn capabilities(status: &str) -> Option<u64> {
+    let digits = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(digits.trim(), 16).ok()
+}
+
 /// The option of `/proc` that hides processes, if it is set.
 fn hidepid(mounts: &str) -> Option<&str> {
     let options = mounts.lines().find_map(|line| {
@@ -81,6 +100,14 @@ fn hidepid(mounts: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capabilities_are_read() {
+        let status = "Name:\ta b\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n";
+        assert_eq!(capabilities(status), Some(0x1ff_ffff_ffff));
+        assert_eq!(capabilities("CapEff:\tx\n"), None);
+        assert_eq!(capabilities(""), None);
+    }
 
     #[test]
     fn a_proc_that_hides_is_noticed() {

@@ -2,11 +2,15 @@
 //!
 //! In reading order:
 //!
-//! - [`cgroup`]: where the workers are, and their processes;
+//! - [`cgroup`]: the workers in the slice, and the processes of a cgroup;
+//! - [`discover`]: the workers outside the slice;
+//! - `workers`: all of them, each once;
 //! - `worker`: the figures of one worker, put together from
 //!   - `process`: one process of it,
 //!   - `storage`: its traffic from `io.stat`,
-//!   - `model`: the model on its command line;
+//!   - `server`: the inference server on a command line,
+//!   - `model`: how a model is called;
+//! - `inquiry`: what the servers themselves say, asked beside the collection;
 //! - `node`: the machine as a whole;
 //! - [`own`]: what collecting costs;
 //! - `complaints`: what could not be read;
@@ -15,13 +19,12 @@
 //! Invariant: collecting never fails as a whole. What cannot be read is null, its reason is
 //! in `agent.errors`, and nothing else in the heartbeat is touched by it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hive_contract::bounded::Bounded;
-use hive_contract::heartbeat::{Agent, Heartbeat, Hive, MAX_WORKERS, Worker, Workers};
+use hive_contract::heartbeat::{Agent, Heartbeat, Hive};
 use hive_contract::text::Text;
 use hive_contract::units::{Count, Milliseconds};
 use hive_contract::{Group, HiveId, Instance};
@@ -30,22 +33,29 @@ use crate::clock::Clock;
 
 pub mod cgroup;
 mod complaints;
+pub mod discover;
 mod file;
 mod growth;
+mod inquiry;
 mod model;
 mod node;
 pub mod own;
+mod place;
 mod process;
+mod server;
 mod storage;
 mod text;
 mod worker;
+mod workers;
 
-use cgroup::Place;
 use complaints::Complaints;
+use discover::Discovery;
 use file::Buffer;
+use inquiry::Inquiry;
 use node::NodeMeter;
 use own::{OwnCost, OwnMeter};
-use worker::Meter;
+use place::Place;
+use workers::Meters;
 
 /// Where the kernel's files are. Tests put fixture trees there.
 #[derive(Debug, Clone)]
@@ -77,6 +87,10 @@ pub struct Settings {
     pub roots: Roots,
     /// What is measured as the collector's own cost.
     pub own_cost: OwnCost,
+    /// Whether and how workers outside the slice are found.
+    pub discovery: discover::Settings,
+    /// Whether servers are asked how busy they are.
+    pub asks_servers: bool,
 }
 
 /// Reads the machine, from one reading to the next. Belongs to one thread.
@@ -84,7 +98,9 @@ pub struct Collector {
     settings: Settings,
     clock: Arc<dyn Clock>,
     cgroup_root: Option<PathBuf>,
-    workers: BTreeMap<(Group, Instance), Meter>,
+    discovery: Discovery,
+    workers: Meters,
+    inquiry: Inquiry,
     node: NodeMeter,
     own: OwnMeter,
     buffer: Buffer,
@@ -97,6 +113,7 @@ struct Scan<'a> {
     proc_root: &'a Path,
     sys_root: &'a Path,
     buffer: &'a mut Buffer,
+    inquiry: &'a mut Inquiry,
     complaints: &'a mut Complaints,
     ticks_per_s: u64,
     page_size: u64,
@@ -117,11 +134,16 @@ impl Collector {
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let own = OwnMeter::new(settings.own_cost);
         let cgroup_root = settings.roots.cgroup.clone();
+        let mut inquiry = Inquiry::new(Arc::clone(&clock), &settings.roots.proc);
+        inquiry.asks_servers = settings.asks_servers;
+        let discovery = Discovery::new(settings.discovery.clone());
         Self {
             settings,
             clock,
             cgroup_root,
-            workers: BTreeMap::new(),
+            discovery,
+            workers: Meters::default(),
+            inquiry,
             node: NodeMeter::default(),
             own,
             buffer: Buffer::default(),
@@ -129,22 +151,32 @@ impl Collector {
         }
     }
 
+    /// Why this is a worker, and how it is measured.
+    #[must_use]
+    pub fn explain(&self, group: &Group, instance: &Instance) -> Option<String> {
+        self.workers.explain(group, instance)
+    }
+
     /// Reads everything once. `spooled` heartbeats wait to be sent.
     pub fn collect(&mut self, spooled: u64) -> Heartbeat {
         let timestamp = self.clock.wall();
         let started = self.clock.monotonic();
-        let Self { settings, clock, buffer, complaints, .. } = self;
+        let Self { settings, clock, buffer, inquiry, complaints, .. } = self;
         let mut scan = Scan {
             clock: &**clock,
             proc_root: &settings.roots.proc,
             sys_root: &settings.roots.sys,
             buffer,
+            inquiry,
             complaints,
             ticks_per_s: rustix::param::clock_ticks_per_second(),
             page_size: rustix::param::page_size() as u64,
         };
-        let places = places(&mut self.cgroup_root, &mut scan);
-        let workers = read_workers(&mut self.workers, places, &mut scan);
+        let mut places = places(&mut self.cgroup_root, &mut scan);
+        // The processes that compute on a GPU belong here, once GPUs are read.
+        let gpu_pids = &[];
+        places.extend(self.discovery.places(self.cgroup_root.as_deref(), gpu_pids, &mut scan));
+        let workers = self.workers.read(places, &mut scan);
         let node = self.node.read(&mut scan);
         let (cpu_pct, rss_mb) = (self.own.cpu(&scan), self.own.memory(&mut scan));
         let elapsed = scan.clock.monotonic().saturating_sub(started);
@@ -196,38 +228,6 @@ fn places(cgroup_root: &mut Option<PathBuf>, scan: &mut Scan<'_>) -> Vec<Place> 
         scan.complaints.add("workers cannot be found", reason);
     }
     places
-}
-
-fn read_workers(
-    meters: &mut BTreeMap<(Group, Instance), Meter>,
-    mut places: Vec<Place>,
-    scan: &mut Scan<'_>,
-) -> Workers {
-    places.sort_unstable_by(|a, b| (&a.group, &a.instance).cmp(&(&b.group, &b.instance)));
-    let is_listed = |key: &(Group, Instance), meter: &mut Meter| {
-        places
-            .binary_search_by(|place| (&place.group, &place.instance).cmp(&(&key.0, &key.1)))
-            .is_ok_and(|index| meter.is_of(&places[index]))
-    };
-    meters.retain(is_listed);
-    for place in places {
-        let key = (place.group.clone(), place.instance.clone());
-        meters.entry(key).or_insert_with(|| Meter::new(place));
-    }
-    let mut workers: Vec<Worker> = Vec::new();
-    let mut left_out = 0;
-    for meter in meters.values_mut() {
-        match meter.read(scan) {
-            Some(_) if workers.len() == MAX_WORKERS => left_out += 1,
-            worker => workers.extend(worker),
-        }
-    }
-    if left_out > 0 {
-        let reason = format_args!("only {MAX_WORKERS} fit into a heartbeat");
-        scan.complaints.add(format_args!("{left_out} workers are left out"), reason);
-    }
-    // The keys of a map are different, and the limit was just kept.
-    Workers::new(workers).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -119,6 +119,9 @@ pub struct HiveOptions {
     /// The directory that contains rbee.slice [default: where cgroup v2 is mounted]
     #[arg(long, env = "HIVE_AGENT_CGROUP_ROOT", value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
+    /// The library of NVIDIA's driver, a path or a name [default: libnvidia-ml.so.1]
+    #[arg(long, env = "HIVE_AGENT_NVML_LIBRARY", value_name = "FILE")]
+    pub nvml_library: Option<PathBuf>,
 }
 
 /// Everything that `run` can be told.
@@ -148,6 +151,7 @@ struct FileOptions {
     hive_id: Option<HiveId>,
     hostname: Option<Text>,
     cgroup_root: Option<PathBuf>,
+    nvml_library: Option<PathBuf>,
     #[serde(deserialize_with = "from_text")]
     interval: Option<Interval>,
     #[serde(deserialize_with = "from_text")]
@@ -190,7 +194,11 @@ impl RunOptions {
                 bytes: bytes.unwrap_or(default.spool.bytes),
                 age: age.unwrap_or(default.spool.age),
             },
-            roots: Roots { cgroup: self.hive.cgroup_root.or(file.cgroup_root), ..default.roots },
+            roots: Roots {
+                cgroup: self.hive.cgroup_root.or(file.cgroup_root),
+                nvml: self.hive.nvml_library.or(file.nvml_library).unwrap_or(default.roots.nvml),
+                ..default.roots
+            },
             ..default
         }
     }

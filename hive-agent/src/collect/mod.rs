@@ -7,6 +7,7 @@
 //!   - `process`: one process of it,
 //!   - `storage`: its traffic from `io.stat`,
 //!   - `model`: the model on its command line;
+//! - [`gpu`]: the machine's GPUs, and each worker's part of them;
 //! - `node`: the machine as a whole;
 //! - [`own`]: what collecting costs;
 //! - `complaints`: what could not be read;
@@ -20,7 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_contract::bounded::Bounded;
 use hive_contract::heartbeat::{Agent, Heartbeat, Hive, MAX_WORKERS, Worker, Workers};
 use hive_contract::text::Text;
 use hive_contract::units::{Count, Milliseconds};
@@ -31,6 +31,7 @@ use crate::clock::Clock;
 pub mod cgroup;
 mod complaints;
 mod file;
+pub mod gpu;
 mod growth;
 mod model;
 mod node;
@@ -43,11 +44,12 @@ mod worker;
 use cgroup::Place;
 use complaints::Complaints;
 use file::Buffer;
+use gpu::Gpus;
 use node::NodeMeter;
 use own::{OwnCost, OwnMeter};
 use worker::Meter;
 
-/// Where the kernel's files are. Tests put fixture trees there.
+/// Where the kernel's files and the drivers' libraries are. Tests put fixtures there.
 #[derive(Debug, Clone)]
 pub struct Roots {
     /// The directory that contains `rbee.slice`; by default the mount point of cgroup v2.
@@ -56,11 +58,18 @@ pub struct Roots {
     pub proc: PathBuf,
     /// `/sys`.
     pub sys: PathBuf,
+    /// The library of NVIDIA's driver: a path, or a name for the loader to find.
+    pub nvml: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { cgroup: None, proc: "/proc".into(), sys: "/sys".into() }
+        Self {
+            cgroup: None,
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            nvml: gpu::NVML_LIBRARY.into(),
+        }
     }
 }
 
@@ -85,6 +94,7 @@ pub struct Collector {
     clock: Arc<dyn Clock>,
     cgroup_root: Option<PathBuf>,
     workers: BTreeMap<(Group, Instance), Meter>,
+    gpus: Gpus,
     node: NodeMeter,
     own: OwnMeter,
     buffer: Buffer,
@@ -96,6 +106,7 @@ struct Scan<'a> {
     clock: &'a dyn Clock,
     proc_root: &'a Path,
     sys_root: &'a Path,
+    gpus: &'a gpu::View,
     buffer: &'a mut Buffer,
     complaints: &'a mut Complaints,
     ticks_per_s: u64,
@@ -112,16 +123,20 @@ impl Scan<'_> {
 }
 
 impl Collector {
-    /// A collector that has not read anything yet: its first heartbeat has no rates.
+    /// A collector that has not read anything yet: its first heartbeat has no rates. Its GPUs
+    /// are read by threads of their own, from the first collection on.
     #[must_use]
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let own = OwnMeter::new(settings.own_cost);
-        let cgroup_root = settings.roots.cgroup.clone();
+        let Roots { cgroup, proc, sys, nvml } = &settings.roots;
+        let cgroup_root = cgroup.clone();
+        let gpus = Gpus::start(nvml, sys, proc, &clock);
         Self {
             settings,
             clock,
             cgroup_root,
             workers: BTreeMap::new(),
+            gpus,
             node: NodeMeter::default(),
             own,
             buffer: Buffer::default(),
@@ -134,10 +149,12 @@ impl Collector {
         let timestamp = self.clock.wall();
         let started = self.clock.monotonic();
         let Self { settings, clock, buffer, complaints, .. } = self;
+        let (gpus, gpu_age) = self.gpus.view(started, settings.interval, complaints);
         let mut scan = Scan {
             clock: &**clock,
             proc_root: &settings.roots.proc,
             sys_root: &settings.roots.sys,
+            gpus: &gpus,
             buffer,
             complaints,
             ticks_per_s: rustix::param::clock_ticks_per_second(),
@@ -145,6 +162,8 @@ impl Collector {
         };
         let places = places(&mut self.cgroup_root, &mut scan);
         let workers = read_workers(&mut self.workers, places, &mut scan);
+        let pids = self.workers.values().flat_map(Meter::pids).collect();
+        self.gpus.order(pids, started, settings.interval.map(|interval| started + interval));
         let node = self.node.read(&mut scan);
         let (cpu_pct, rss_mb) = (self.own.cpu(&scan), self.own.memory(&mut scan));
         let elapsed = scan.clock.monotonic().saturating_sub(started);
@@ -161,7 +180,7 @@ impl Collector {
             timestamp,
             interval_ms: settings.interval.and_then(milliseconds),
             workers,
-            gpus: Bounded::default(),
+            gpus: gpus.into_devices(),
             node: Some(node),
             agent: Some(Agent {
                 version,
@@ -169,10 +188,16 @@ impl Collector {
                 rss_mb,
                 collect_ms: milliseconds(elapsed),
                 spooled: Count::from_integer(spooled).ok(),
-                gpu_age_ms: None,
+                gpu_age_ms: gpu_age.and_then(milliseconds),
                 errors: self.complaints.take(),
             }),
         }
+    }
+
+    /// Waits until the GPUs were read once since the first collection, but not longer than the
+    /// limit. A single heartbeat would be without them otherwise.
+    pub fn wait_for_gpus(&self, limit: Duration) {
+        self.gpus.wait_for_first(limit);
     }
 }
 

@@ -65,7 +65,12 @@ impl Machine {
             hive_id: HiveId::new("hive").unwrap(),
             hostname: Text::cut("127.0.0.1"),
             interval: Some(Duration::from_secs(1)),
-            roots: Roots { cgroup: Some(root("cgroup")), proc: root("proc"), sys: root("sys") },
+            roots: Roots {
+                cgroup: Some(root("cgroup")),
+                proc: root("proc"),
+                sys: root("sys"),
+                nvml: root("nvml.so"),
+            },
             own_cost: OwnCost::Process,
         };
         Collector::new(settings, Arc::<ManualClock>::clone(&self.clock))

@@ -89,7 +89,7 @@ impl Meter {
         let (pid, age) =
             (self.processes[main].pid, scan.age(self.processes[main].stat.started_ticks));
         let (io_r_mb_s, io_w_mb_s) = self.storage(scan);
-        Some(Worker {
+        let mut worker = Worker {
             pid: Count::from_integer(pid.into()).ok()?,
             group: self.place.group.clone(),
             instance: self.place.instance.clone(),
@@ -106,7 +106,14 @@ impl Meter {
             requests_running: None,
             requests_waiting: None,
             kv_cache_pct: None,
-        })
+        };
+        scan.gpus.assign(self.pids(), &mut worker);
+        Some(worker)
+    }
+
+    /// Its processes of the last reading, in ascending order.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(|process| process.pid)
     }
 
     fn find_processes(&mut self, scan: &mut Scan<'_>) {

@@ -111,6 +111,17 @@ impl Board {
         drop(self.changed.wait_timeout_while(self.lock(), limit, is_missing));
     }
 
+    /// The reading that was begun at a moment, once it is there.
+    #[cfg(test)]
+    pub(super) fn wait_for(&self, at: Duration) -> Arc<Reading> {
+        let is_missing = |inner: &mut Inner| inner.latest.as_ref().is_none_or(|l| l.at != at);
+        let waited =
+            self.changed.wait_timeout_while(self.lock(), Duration::from_secs(30), is_missing);
+        let (inner, timeout) = waited.unwrap();
+        assert!(!timeout.timed_out(), "there is no reading");
+        Arc::clone(&inner.latest.as_ref().unwrap().reading)
+    }
+
     /// Lets the reading thread end, as soon as it comes back from the driver.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;

@@ -313,8 +313,7 @@ macro_rules! process_list {
             count: *mut c_uint,
             to: *mut nvmlProcessInfo_t,
         ) -> Answer {
-            let miscounts = machine("count", None).miscounts;
-            with(stringify!($name), handle, |gpu| put_processes(count, to, &gpu.$list, miscounts))
+            with(stringify!($name), handle, |gpu| put_processes(count, to, &gpu.$list, gpu.miscounts))
         }
     };
 }

@@ -25,9 +25,6 @@ pub struct Machine {
     pub logs_calls: bool,
     /// The driver's version.
     pub driver_version: String,
-    /// Every second question for a number of processes is answered by one too few, as if one
-    /// started right after it.
-    pub miscounts: bool,
     /// In the order of their indexes.
     pub gpus: Vec<Gpu>,
 }
@@ -72,6 +69,9 @@ pub struct Gpu {
     pub mps: Vec<Process>,
     /// Utilisation by process.
     pub samples: Option<Vec<Sample>>,
+    /// Every second question for a number of processes is answered by one too few, as if one
+    /// started right after it.
+    pub miscounts: bool,
     /// Its MIG instances, where MIG is on.
     pub mig: Option<Vec<Gpu>>,
 }

@@ -40,7 +40,7 @@ use tracing::{info, warn};
 use super::board::{Board, Order};
 use super::probe::NvmlProbe;
 use super::reading::{Device, Reading, nameplate};
-use super::{GpuBackend, NVML_LIBRARY, Sources};
+use super::{GpuBackend, Sources};
 use crate::clock::Clock;
 
 mod answers;
@@ -90,8 +90,8 @@ impl NvmlBackend {
     }
 
     /// Keeps the library closed for a while.
-    fn pause(&mut self, now: Duration, reading: Arc<Reading>) {
-        self.retry_at = now + self.retry;
+    fn pause(&mut self, at: Duration, reading: Arc<Reading>) {
+        self.retry_at = at + self.retry;
         self.retry = (self.retry * 2).min(LAST_RETRY);
         self.meanwhile = reading;
     }
@@ -117,40 +117,39 @@ impl NvmlBackend {
     /// wants readings any more.
     fn open_and_read(&mut self, order: Order, board: &Board) -> bool {
         let opened_at = board.now();
-        let ending = match open(&self.sources.nvml) {
-            Err(error) => Ending::NoDriver(error),
+        let (ending, at) = match open(&self.sources.nvml) {
+            Err(error) => (Ending::NoDriver(error), opened_at),
             Ok(nvml) => {
                 let mut session = Session::new(&nvml, &self.sources, &*self.clock);
-                let ending = session.run(order, board, &mut self.known);
+                let ended = session.run(order, board, &mut self.known);
                 drop(session);
                 close(nvml);
-                ending
+                ended
             }
         };
-        let now = board.now();
-        if now.saturating_sub(opened_at) > LAST_RETRY {
+        if at.saturating_sub(opened_at) > LAST_RETRY {
             self.retry = FIRST_RETRY;
         }
         match ending {
             Ending::NotWanted => return false,
             Ending::Asleep => {}
             Ending::SomeLost => info!("opening NVML anew, to look for lost GPUs"),
-            Ending::AllLost(reading) => self.pause(now, reading),
+            Ending::AllLost(reading) => self.pause(at, reading),
             Ending::NoDriver(error) => {
                 let reading = self.failure(&error);
-                self.pause(now, Arc::new(reading));
-                board.publish(Arc::clone(&self.meanwhile), now);
+                self.pause(at, Arc::new(reading));
+                board.publish(Arc::clone(&self.meanwhile), at);
             }
         }
         true
     }
 
     /// What there is to say without the library. A machine without such GPUs has nothing to
-    /// say, unless somebody named the library that cannot be loaded.
+    /// say, unless the library that cannot be loaded was given by its path.
     fn failure(&mut self, error: &NvmlError) -> Reading {
-        let is_named = self.sources.nvml != Path::new(NVML_LIBRARY);
+        let is_path = self.sources.nvml.components().count() > 1;
         let is_expected = match error {
-            NvmlError::LibloadingError(_) => !is_named,
+            NvmlError::LibloadingError(_) => !is_path,
             NvmlError::DriverNotLoaded => true,
             _ => false,
         };
@@ -243,3 +242,6 @@ pub(super) fn probe(library: &Path) -> Result<NvmlProbe, String> {
 pub(super) fn on_bus(sys: &Path) -> usize {
     pci::gpus(sys).len()
 }
+
+#[cfg(test)]
+mod tests;

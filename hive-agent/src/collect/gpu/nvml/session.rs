@@ -73,8 +73,14 @@ impl<'n> Session<'n> {
         Self { nvml, sources, clock, slots: Vec::new(), skips_lists, lost_since: None }
     }
 
-    /// Publishes a reading for every order, the first of which is given.
-    pub(super) fn run(&mut self, first: Order, board: &Board, known: &mut Vec<Known>) -> Ending {
+    /// Publishes a reading for every order, the first of which is given, until something is
+    /// amiss; then says what, and when the reading was begun that found it.
+    pub(super) fn run(
+        &mut self,
+        first: Order,
+        board: &Board,
+        known: &mut Vec<Known>,
+    ) -> (Ending, Duration) {
         let driver = self.nvml.sys_driver_version().unwrap_or_else(|_| "of unknown version".into());
         info!("NVML is open, driver {driver}");
         let mut order = first;
@@ -83,24 +89,24 @@ impl<'n> Session<'n> {
             let mut reading = Reading::default();
             let pass = match self.read(now, &order.pids, known, &mut reading) {
                 Ok(pass) => pass,
-                Err(error) => return Ending::NoDriver(error),
+                Err(error) => return (Ending::NoDriver(error), now),
             };
             let reading = Arc::new(reading);
             board.publish(Arc::clone(&reading), now);
             match pass {
                 Pass::AllRead => self.lost_since = None,
-                Pass::AllAsleep => return Ending::Asleep,
-                Pass::AllLost => return Ending::AllLost(reading),
+                Pass::AllAsleep => return (Ending::Asleep, now),
+                Pass::AllLost => return (Ending::AllLost(reading), now),
                 Pass::SomeLost => {
                     let since = *self.lost_since.get_or_insert(now);
                     if now.saturating_sub(since) >= LOOK_AGAIN {
-                        return Ending::SomeLost;
+                        return (Ending::SomeLost, now);
                     }
                 }
             }
             match board.next() {
                 Some(next) => order = next,
-                None => return Ending::NotWanted,
+                None => return (Ending::NotWanted, now),
             }
         }
     }

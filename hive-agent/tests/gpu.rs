@@ -471,7 +471,7 @@ fn a_hanging_driver_never_delays_a_heartbeat() {
     assert_eq!(worker(&stale, "8080").gpus[0].uuid.as_ref().unwrap().as_str(), "GPU-a");
     assert_eq!(states(&stale), ["GPU-a not answering"]);
     assert_eq!(stale.gpus[0].memory_total_mb, None);
-    assert_eq!(errors(&stale), ["NVIDIA's driver: has not answered for 5 s"]);
+    assert_eq!(errors(&stale), ["NVIDIA's driver: no answer for 5 s"]);
     assert!(stale.agent.as_ref().unwrap().collect_ms.unwrap().get() < 5000.0);
 
     bench.machine.hangs = false;

@@ -5,6 +5,7 @@
 //! - `reading`: what was read of GPUs, and a worker's part of it;
 //! - `board`: where the thread that reads and the one that collects meet;
 //! - `nvml`: NVIDIA's, through the library of its driver;
+//! - `drm`: AMD's and Intel's, through the kernel's own files;
 //! - `probe`: what there is to read from, for people who look for a fault.
 //!
 //! Drivers can block for seconds, or for good: a call into a driver that hangs cannot be
@@ -28,11 +29,13 @@ use super::complaints::Complaints;
 use crate::clock::Clock;
 
 mod board;
+mod drm;
 mod nvml;
 mod probe;
 mod reading;
 
 use board::Board;
+use drm::DrmBackend;
 use nvml::NvmlBackend;
 pub use probe::{NvmlProbe, Probe, probe};
 pub(super) use reading::View;
@@ -76,12 +79,12 @@ impl Gpus {
     /// Starts one thread for every kind of GPU.
     pub(super) fn start(nvml: &Path, sys: &Path, proc: &Path, clock: &Arc<dyn Clock>) -> Self {
         let sources = Sources { nvml: nvml.into(), sys: sys.into(), proc: proc.into() };
-        let watches = vec![Watch::start(
-            "NVIDIA's driver",
-            "hive-nvml",
-            NvmlBackend::new(sources, Arc::clone(clock)),
-            clock,
-        )];
+        let nvidia = NvmlBackend::new(sources.clone(), Arc::clone(clock));
+        let others = DrmBackend::new(sources);
+        let watches = vec![
+            Watch::start("NVIDIA's driver", "hive-nvml", nvidia, clock),
+            Watch::start("AMD and Intel GPUs", "hive-drm", others, clock),
+        ];
         Self { watches, started: clock.monotonic() }
     }
 
@@ -97,7 +100,7 @@ impl Gpus {
         let mut oldest = None;
         for watch in &self.watches {
             if let Some(failure) = &watch.failure {
-                complaints.add(watch.name, format_args!("cannot be watched: {failure}"));
+                complaints.add(watch.name, format_args!("cannot start a thread: {failure}"));
                 continue;
             }
             let latest = watch.board.latest();
@@ -105,7 +108,7 @@ impl Gpus {
             let age = now.saturating_sub(since);
             let is_stale = age > stale_after;
             if is_stale {
-                let reason = format_args!("has not answered for {} s", age.as_secs());
+                let reason = format_args!("no answer for {} s", age.as_secs());
                 complaints.add(watch.name, reason);
             }
             let Some(latest) = latest else { continue };

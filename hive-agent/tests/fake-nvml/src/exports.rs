@@ -313,7 +313,9 @@ macro_rules! process_list {
             count: *mut c_uint,
             to: *mut nvmlProcessInfo_t,
         ) -> Answer {
-            with(stringify!($name), handle, |gpu| put_processes(count, to, &gpu.$list, gpu.miscounts))
+            with(stringify!($name), handle, |gpu| {
+                put_processes(count, to, &gpu.$list, gpu.miscounts)
+            })
         }
     };
 }

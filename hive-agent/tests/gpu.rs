@@ -16,6 +16,7 @@ use fake_nvml::errors::{
     DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH, NO_PERMISSION, NOT_SUPPORTED,
 };
 use fake_nvml::{CALLS, Gpu, Machine, Process, Sample};
+use hive_agent::collect::gpu::probe;
 use hive_contract::heartbeat::Worker;
 use hive_contract::text::Text;
 use hive_contract::units::{Mebibytes, Percent};
@@ -290,6 +291,7 @@ fn what_is_not_available_is_null_and_never_zero() {
     let unsampled = bench.worker("unsampled", 1);
     let [a, b] = bench.machine.gpus.as_mut_slice() else { panic!() };
     a.compute = vec![holds(hidden[0], 5), Process { pid: hidden[1], mb: None }];
+    a.util_pct = Some(0);
     b.compute = vec![holds(unsampled[0], 5)];
     b.samples = None;
     b.util_pct = None;
@@ -409,6 +411,52 @@ fn functions_that_a_driver_does_not_have_are_no_errors() {
 }
 
 #[test]
+fn drivers_before_510_are_asked_in_their_own_way() {
+    let mut bench = Bench::new(vec![gpu("GPU-a")]);
+    for missing in [
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+        "nvmlDeviceGetGraphicsRunningProcesses_v3",
+        "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+        "nvmlDeviceGetMemoryInfo_v2",
+    ] {
+        bench = bench.without(missing);
+    }
+    let pids = bench.worker("8080", 2);
+    bench.machine.gpus[0].compute = vec![holds(pids[0], 5)];
+    bench.machine.gpus[0].graphics = vec![holds(pids[1], 7)];
+    let heartbeat = bench.once();
+    assert_eq!(figures(worker(&heartbeat, "8080"))[..2], [Some(12.0), Some(81559.0)]);
+    assert_eq!(heartbeat.gpus[0].memory_used_mb.unwrap().get(), 8300.0);
+    assert!(errors(&heartbeat).is_empty(), "{:?}", errors(&heartbeat));
+}
+
+#[test]
+fn a_busy_gpu_without_any_sample_says_nothing_of_its_processes() {
+    let mut bench = Bench::new(vec![gpu("GPU-a")]);
+    let pids = bench.worker("8080", 1);
+    bench.machine.gpus[0].compute = vec![holds(pids[0], 5)];
+    assert_eq!(worker(&bench.once(), "8080").gpu_util_pct, None);
+    bench.machine.gpus[0].util_pct = Some(0);
+    assert_eq!(figures(worker(&bench.once(), "8080"))[2], Some(0.0));
+}
+
+#[test]
+fn what_there_is_to_read_from_can_be_asked() {
+    let mut bench = Bench::new(vec![gpu("GPU-a"), gpu("GPU-b")]);
+    bench.machine.gpus[1].fault = GPU_IS_LOST;
+    bench.write();
+    let found = probe(&bench.library(), bench.dir.path());
+    assert_eq!(found.nvidia_on_bus, 0);
+    let nvml = found.nvml.unwrap();
+    assert_eq!(nvml.driver_version.as_deref(), Some("580.82.07"));
+    assert_eq!(nvml.library_version.as_deref(), Some("13.580.82.07"));
+    let lost = "device fell off the bus or has otherwise become inacessible".to_owned();
+    assert_eq!(nvml.devices, [Ok("NVIDIA H100 (GPU-a)".to_owned()), Err(lost)]);
+    let missing = probe(&bench.dir.path().join("missing.so"), bench.dir.path());
+    assert!(missing.nvml.unwrap_err().starts_with("its library cannot be loaded:"));
+}
+
+#[test]
 fn a_library_that_does_not_open_is_said_with_the_reason() {
     let mut bench = Bench::new(vec![gpu("GPU-a")]);
     bench.machine.init = LIB_RM_VERSION_MISMATCH;
@@ -503,6 +551,7 @@ fn gpus_that_get_lost_and_drivers_that_reload_come_back() {
     let other = bench.worker("8081", 1);
     bench.machine.gpus[0].compute = vec![holds(pids[0], 5), holds(other[0], 6)];
     bench.machine.gpus[1].compute = vec![holds(pids[1], 7)];
+    bench.machine.gpus[0].util_pct = Some(0);
     let running = bench.run();
     let state =
         |expected: [&'static str; 2]| move |heartbeat: &Heartbeat| states(heartbeat) == expected;

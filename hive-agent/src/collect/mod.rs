@@ -165,7 +165,8 @@ impl Collector {
         let pids = self.workers.values().flat_map(Meter::pids).collect();
         self.gpus.order(pids, started, settings.interval.map(|interval| started + interval));
         let node = self.node.read(&mut scan);
-        let (cpu_pct, rss_mb) = (self.own.cpu(&scan), self.own.memory(&mut scan));
+        let cpu_pct = self.own.cpu(&scan, self.gpus.cpu_time());
+        let rss_mb = self.own.memory(&mut scan);
         let elapsed = scan.clock.monotonic().saturating_sub(started);
         let version = Some(Text::cut(env!("CARGO_PKG_VERSION")));
         Heartbeat {

@@ -6,8 +6,10 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::reading::Reading;
-use crate::clock::Clock;
+use crate::clock::{Clock, duration};
 
 /// The newest reading, and when the next one is wanted.
 pub(super) struct Board {
@@ -22,6 +24,8 @@ struct Inner {
     order: Option<Order>,
     /// How long the last reading took.
     took: Duration,
+    /// The processor time that all readings took.
+    cpu_time: Duration,
     is_closed: bool,
 }
 
@@ -77,10 +81,12 @@ impl Board {
         }
     }
 
-    /// Publishes a reading that was begun at a moment.
+    /// Publishes a reading that was begun at a moment. Call it on the thread that reads.
     pub(super) fn publish(&self, reading: Arc<Reading>, at: Duration) {
         let took = self.now().saturating_sub(at);
+        let cpu_time = duration(clock_gettime(ClockId::ThreadCPUTime));
         let mut inner = self.lock();
+        inner.cpu_time = cpu_time;
         inner.latest = Some(Latest { reading, at });
         inner.took = took;
         drop(inner);
@@ -90,6 +96,11 @@ impl Board {
     /// The newest reading.
     pub(super) fn latest(&self) -> Option<Latest> {
         self.lock().latest.clone()
+    }
+
+    /// The processor time of the thread that reads.
+    pub(super) fn cpu_time(&self) -> Duration {
+        self.lock().cpu_time
     }
 
     /// Orders a reading that is ready, as far as that can be foreseen, shortly before `needed`;

@@ -137,6 +137,11 @@ impl Gpus {
         }
     }
 
+    /// The processor time of the threads that read.
+    pub(super) fn cpu_time(&self) -> Duration {
+        self.watches.iter().map(|watch| watch.board.cpu_time()).sum()
+    }
+
     /// Waits until everything was read once, but not longer than the limit.
     pub(super) fn wait_for_first(&self, limit: Duration) {
         for watch in self.watches.iter().filter(|watch| watch.failure.is_none()) {

@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nvml_wrapper_sys::bindings::{
     nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError, nvmlFieldValue_t,
-    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t,
-    nvmlUtilization_t,
+    nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t,
+    nvmlProcessUtilizationSample_t, nvmlUtilization_t,
 };
 
 use crate::errors::{
@@ -237,6 +237,16 @@ extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: nvmlDevice_t, to: *mut nvmlMemo
     })
 }
 
+/// The first version of the question, which old drivers have alone.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMemoryInfo(handle: nvmlDevice_t, to: *mut nvmlMemory_t) -> Answer {
+    with("nvmlDeviceGetMemoryInfo", handle, |gpu| {
+        let Some(total_mb) = gpu.total_mb else { return NOT_SUPPORTED };
+        let free = total_mb.saturating_sub(gpu.used_mb) * MIB;
+        put(to, nvmlMemory_t { total: total_mb * MIB, free, used: gpu.used_mb * MIB })
+    })
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetUtilizationRates(
     handle: nvmlDevice_t,
@@ -323,6 +333,9 @@ macro_rules! process_list {
 process_list!(nvmlDeviceGetComputeRunningProcesses_v3, compute);
 process_list!(nvmlDeviceGetGraphicsRunningProcesses_v3, graphics);
 process_list!(nvmlDeviceGetMPSComputeRunningProcesses_v3, mps);
+// The version before has the same layout.
+process_list!(nvmlDeviceGetComputeRunningProcesses_v2, compute);
+process_list!(nvmlDeviceGetGraphicsRunningProcesses_v2, graphics);
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetProcessUtilization(

@@ -6,6 +6,10 @@
 //! seen to hand out garbage: utilisations in the billions, times that are 0 or in the future,
 //! processes that are not there.
 //!
+//! A GPU that works while none of its processes has a sample contradicts itself: then nothing is
+//! known of them. Only with the GPU idle, or with samples of others, is a process without one
+//! idle.
+//!
 //! Invariant: the moment since which samples are asked for never moves ahead of the clock, so
 //! a garbage time cannot silence a GPU.
 
@@ -34,7 +38,8 @@ pub(super) struct Samples {
     last_us: Option<u64>,
     /// When the shares were taken.
     taken_us: u64,
-    shares: Vec<(u32, u32)>,
+    /// `None` while nothing is known.
+    shares: Option<Vec<(u32, u32)>>,
 }
 
 impl Samples {
@@ -45,8 +50,8 @@ impl Samples {
         self.last_us.unwrap_or_else(|| now_us.saturating_sub(FIRST_US))
     }
 
-    /// Takes what the driver gave for that moment. `is_idle` says that the GPU as a whole did
-    /// nothing.
+    /// Takes what the driver gave for that moment. `is_idle` says that nothing is known of the
+    /// GPU as a whole having worked.
     pub(super) fn take(
         &mut self,
         samples: &[Sample],
@@ -71,7 +76,7 @@ impl Samples {
         }
         let is_held = !is_idle && now_us.saturating_sub(self.taken_us) <= HOLD_US;
         if newest.is_some() || !is_held {
-            self.shares = shares;
+            self.shares = (newest.is_some() || is_idle).then_some(shares);
             self.taken_us = now_us;
         }
         self.last_us = newest.or(self.last_us);
@@ -79,7 +84,7 @@ impl Samples {
 
     /// The utilisation of a process that is listed on the GPU.
     pub(super) fn of(&self, pid: u32) -> Option<Percent> {
-        let share = self.shares.iter().find(|(known, _)| *known == pid);
+        let share = self.shares.as_ref()?.iter().find(|(known, _)| *known == pid);
         Percent::from_integer(share.map_or(0, |(_, share)| u64::from(*share))).ok()
     }
 }
@@ -98,8 +103,8 @@ mod tests {
         Sample { pid, at_us, util_pct }
     }
 
-    fn of(samples: &Samples, pid: u32) -> f64 {
-        samples.of(pid).unwrap().get()
+    fn of(samples: &Samples, pid: u32) -> Option<f64> {
+        samples.of(pid).map(Percent::get)
     }
 
     #[test]
@@ -107,8 +112,8 @@ mod tests {
         let mut samples = Samples::default();
         assert_eq!(samples.since(NOW), NOW - S, "never 0: that would be averages of minutes");
         samples.take(&[sample(7, NOW - 5, 40), sample(7, NOW - 9, 60)], |_| true, false, NOW);
-        assert_eq!(of(&samples, 7), 60.0, "the most of the samples");
-        assert_eq!(of(&samples, 8), 0.0, "listed and without a sample: idle");
+        assert_eq!(of(&samples, 7), Some(60.0), "the most of the samples");
+        assert_eq!(of(&samples, 8), Some(0.0), "listed and without a sample: idle");
         assert_eq!(samples.since(NOW + S), NOW - 5);
     }
 
@@ -125,9 +130,9 @@ mod tests {
             sample(9, NOW, 50),
         ];
         samples.take(&garbage, |pid| pid == 7, false, NOW);
-        assert_eq!((of(&samples, 7), of(&samples, 9)), (0.0, 0.0));
+        assert_eq!((of(&samples, 7), of(&samples, 9)), (None, None));
         samples.take(&[sample(7, NOW + S, 30)], |_| true, false, NOW + S);
-        assert_eq!(of(&samples, 7), 30.0);
+        assert_eq!(of(&samples, 7), Some(30.0));
     }
 
     #[test]
@@ -135,13 +140,13 @@ mod tests {
         let mut samples = Samples::default();
         samples.take(&[sample(7, NOW, 90)], |_| true, false, NOW);
         samples.take(&[], |_| true, false, NOW + S);
-        assert_eq!(of(&samples, 7), 90.0, "it samples more rarely than it is asked");
+        assert_eq!(of(&samples, 7), Some(90.0), "it samples more rarely than it is asked");
         samples.take(&[], |_| true, true, NOW + S + 1);
-        assert_eq!(of(&samples, 7), 0.0, "the GPU says that it does nothing");
+        assert_eq!(of(&samples, 7), Some(0.0), "the GPU says that it does nothing");
 
         samples.take(&[sample(7, NOW + 2 * S, 90)], |_| true, false, NOW + 2 * S);
         samples.take(&[], |_| true, false, NOW + 5 * S);
-        assert_eq!(of(&samples, 7), 0.0);
+        assert_eq!(of(&samples, 7), None, "it works, and nobody says for whom");
     }
 
     #[test]
@@ -151,7 +156,7 @@ mod tests {
         let earlier = NOW - 3600 * S;
         assert_eq!(samples.since(earlier), earlier - S);
         samples.take(&[sample(7, earlier, 20)], |_| true, false, earlier);
-        assert_eq!(of(&samples, 7), 20.0);
+        assert_eq!(of(&samples, 7), Some(20.0));
     }
 
     proptest! {
@@ -167,8 +172,8 @@ mod tests {
             samples.take(&given, |pid| pid != 3, false, NOW);
             samples.take(&given, |pid| pid != 3, false, NOW + later);
             prop_assert!(samples.since(NOW + later) <= NOW + later + MAX_AHEAD_US);
-            prop_assert!((0..4).all(|pid| of(&samples, pid) <= 100.0));
-            prop_assert_eq!(of(&samples, 3), 0.0);
+            prop_assert!((0..4).all(|pid| of(&samples, pid).is_none_or(|util| util <= 100.0)));
+            prop_assert!(of(&samples, 3).is_none_or(|util| util == 0.0));
         }
     }
 }

@@ -248,7 +248,7 @@ impl<'n> Slot<'n> {
                 .collect();
             let is_listed =
                 |pid| listed.binary_search_by_key(&pid, |listed: &Listed| listed.pid).is_ok();
-            let is_idle = util_pct.is_some_and(Percent::is_zero);
+            let is_idle = util_pct.is_none_or(Percent::is_zero);
             self.samples.take(&samples, is_listed, is_idle, tick.now_us);
         }
         let used = |&Listed { pid, vram_bytes }| {

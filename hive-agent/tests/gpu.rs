@@ -519,6 +519,7 @@ fn a_hanging_driver_never_delays_a_heartbeat() {
     assert_eq!(worker(&stale, "8080").gpus[0].uuid.as_ref().unwrap().as_str(), "GPU-a");
     assert_eq!(states(&stale), ["GPU-a not answering"]);
     assert_eq!(stale.gpus[0].memory_total_mb, None);
+    let stale = running.until(|heartbeat| !errors(heartbeat).is_empty());
     assert_eq!(errors(&stale), ["NVIDIA's driver: no answer for 5 s"]);
     assert!(stale.agent.as_ref().unwrap().collect_ms.unwrap().get() < 5000.0);
 
@@ -584,8 +585,9 @@ fn gpus_that_get_lost_and_drivers_that_reload_come_back() {
 fn a_library_that_refuses_everything_is_only_empty() {
     let mut refusing = gpu("GPU-a");
     let functions = ["MemoryInfo_v2", "UtilizationRates", "ComputeRunningProcesses_v3", "UUID"];
-    refusing.faults =
-        functions.map(|function| (format!("nvmlDeviceGet{function}"), NOT_SUPPORTED)).into();
+    let functions = functions.map(|function| format!("nvmlDeviceGet{function}"));
+    refusing.faults = functions.map(|function| (function, NOT_SUPPORTED)).into();
+    refusing.faults.insert("nvmlDeviceRegisterEvents".to_owned(), NOT_SUPPORTED);
     let bench = Bench::new(vec![refusing]);
     let heartbeat = bench.once();
     let gpu = &heartbeat.gpus[0];

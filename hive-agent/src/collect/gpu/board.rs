@@ -22,6 +22,8 @@ pub(super) struct Board {
 struct Inner {
     latest: Option<Latest>,
     order: Option<Order>,
+    /// When the first order was due that is not answered yet.
+    unanswered: Option<Duration>,
     /// How long the last reading took.
     took: Duration,
     /// The processor time that all readings took.
@@ -89,6 +91,7 @@ impl Board {
         inner.cpu_time = cpu_time;
         inner.latest = Some(Latest { reading, at });
         inner.took = took;
+        inner.unanswered = None;
         drop(inner);
         self.changed.notify_all();
     }
@@ -96,6 +99,11 @@ impl Board {
     /// The newest reading.
     pub(super) fn latest(&self) -> Option<Latest> {
         self.lock().latest.clone()
+    }
+
+    /// When the first order was due that is not answered yet.
+    pub(super) fn unanswered(&self) -> Option<Duration> {
+        self.lock().unanswered
     }
 
     /// The processor time of the thread that reads.
@@ -111,6 +119,7 @@ impl Board {
             let lead = (inner.took * 2 + LEAD).min(needed.saturating_sub(now) / 2);
             needed.saturating_sub(lead)
         });
+        inner.unanswered.get_or_insert(due);
         inner.order = Some(Order { due, pids });
         drop(inner);
         self.changed.notify_all();
@@ -169,6 +178,11 @@ mod tests {
         board.publish(Arc::default(), S(100));
         board.order([].into(), S(110), Some(S(112)));
         assert_eq!(due(&board), S(111));
+        // A driver that hangs is not excused by further orders, but by its answer.
+        board.order([].into(), S(112), Some(S(113)));
+        assert_eq!(board.unanswered(), Some(S(111)));
+        board.publish(Arc::default(), S(109));
+        assert_eq!(board.unanswered(), None);
     }
 
     #[test]

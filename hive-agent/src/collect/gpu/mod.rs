@@ -63,7 +63,6 @@ struct Sources {
 /// The threads that read GPUs. They end with this, as soon as their drivers let them.
 pub(super) struct Gpus {
     watches: Vec<Watch>,
-    started: Duration,
 }
 
 /// One thread.
@@ -85,7 +84,7 @@ impl Gpus {
             Watch::start("NVIDIA's driver", "hive-nvml", nvidia, clock),
             Watch::start("AMD and Intel GPUs", "hive-drm", others, clock),
         ];
-        Self { watches, started: clock.monotonic() }
+        Self { watches }
     }
 
     /// The newest readings, and the age of the oldest of them.
@@ -103,15 +102,15 @@ impl Gpus {
                 complaints.add(watch.name, format_args!("cannot start a thread: {failure}"));
                 continue;
             }
-            let latest = watch.board.latest();
-            let since = latest.as_ref().map_or(self.started, |latest| latest.at);
-            let age = now.saturating_sub(since);
-            let is_stale = age > stale_after;
-            if is_stale {
-                let reason = format_args!("no answer for {} s", age.as_secs());
+            // Without an order there is nothing to answer: the collecting thread itself was late.
+            let waiting = watch.board.unanswered().map(|since| now.saturating_sub(since));
+            if let Some(waiting) = waiting.filter(|&waiting| waiting > stale_after) {
+                let reason = format_args!("no answer for {} s", waiting.as_secs());
                 complaints.add(watch.name, reason);
             }
-            let Some(latest) = latest else { continue };
+            let Some(latest) = watch.board.latest() else { continue };
+            let age = now.saturating_sub(latest.at);
+            let is_stale = age > stale_after;
             view.add(&latest.reading, is_stale);
             if !latest.reading.devices.is_empty() {
                 oldest = oldest.max(Some(age));

@@ -122,7 +122,9 @@ impl App {
 
     /// Serves until the shutdown token is cancelled, then ends everything in order.
     pub async fn run(self) {
-        let writer = tokio::spawn(self.writer.run());
+        let runtime = tokio::runtime::Handle::current();
+        // A thread of its own: SQLite works on it.
+        let writer = std::thread::spawn(move || runtime.block_on(self.writer.run()));
         let collector = self.local_hive.map(|config| {
             let stop = self.shutdown.clone();
             tokio::spawn(async move {
@@ -137,7 +139,7 @@ impl App {
             let _ = collector.await;
         }
         self.reader.close().await;
-        let _ = writer.await;
+        let _ = tokio::task::spawn_blocking(|| writer.join()).await;
     }
 }
 

@@ -27,6 +27,8 @@
 //! changes nothing and is acknowledged again.
 
 pub mod availability;
+mod beside;
+mod checkpoint;
 mod cleaning;
 mod codec;
 mod dictionary;

@@ -6,6 +6,7 @@
 
 use sqlx::SqliteConnection;
 
+use super::beside::Beside;
 use super::cleaning;
 use super::live::LiveIndex;
 use super::reader::{ReadError, Reader};
@@ -17,6 +18,7 @@ use super::seal::Sealer;
 /// Everything that is done beside.
 #[derive(Debug)]
 pub(super) struct Upkeep {
+    beside: Beside,
     sealer: Sealer,
     roller: Roller,
     retention: Retention,
@@ -36,9 +38,11 @@ impl Upkeep {
         cleaning::clean(connection).await?;
         let progress =
             sqlx::query_file!("queries/progress.sql").fetch_one(&mut *connection).await?;
+        let beside = Beside::new(reader);
         Ok(Self {
-            sealer: Sealer::open(seal_after_ms, connection).await?,
-            roller: Roller::open(reader, connection).await?,
+            sealer: Sealer::open(seal_after_ms, beside.clone(), connection).await?,
+            roller: Roller::open(beside.clone(), connection).await?,
+            beside,
             retention: Retention::new(limits, path),
             rolled_ts: progress.rolled_ts,
         })
@@ -46,9 +50,14 @@ impl Upkeep {
 
     /// Whether there is a next slice that can be done now.
     pub(super) fn is_busy(&self) -> bool {
-        self.sealer.is_busy()
+        (self.sealer.is_busy() && !self.sealer.is_waiting())
             || (self.roller.is_busy() && !self.roller.is_waiting())
-            || (self.retention.is_busy() && !self.roller.is_busy())
+            || (self.retention.is_busy() && !self.sealer.is_busy() && !self.roller.is_busy())
+    }
+
+    /// Waits until something that is read beside may be there.
+    pub(super) async fn woken(&self) {
+        self.beside.done().await;
     }
 
     /// Begins what is due. `now_ms` is since the epoch.
@@ -71,10 +80,7 @@ impl Upkeep {
         connection: &mut SqliteConnection,
     ) -> Result<(), ReadError> {
         if self.sealer.is_busy() {
-            self.sealer
-                .step(live, self.rolled_ts, connection)
-                .await
-                .map_err(ReadError::Database)?;
+            self.sealer.step(live, self.rolled_ts, connection).await?;
             if !self.sealer.is_busy() && self.rolled_ts == 0 {
                 self.begin_rolling(connection).await.map_err(ReadError::Database)?;
             }

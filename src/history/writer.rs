@@ -12,12 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-
 use hive_contract::Heartbeat;
 use sqlx::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Reader;
 use super::codec;
@@ -158,6 +156,8 @@ pub struct WriterTask {
     ids: Arc<AtomicI64>,
     feed: Feed,
     clock: Clock,
+    /// Until when heartbeats have the writer, while something is done beside.
+    turn_ends: Instant,
 }
 
 /// Reads what the writer must know, and gives the newest reading of each hive.
@@ -211,6 +211,7 @@ pub async fn prepare(
         ids,
         feed,
         clock,
+        turn_ends: Instant::now(),
     };
     Ok((writer, task, readings))
 }
@@ -223,12 +224,13 @@ impl WriterTask {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let received = if self.upkeep.is_busy() {
-                // A slice of sealing follows in any case: take only what waits already.
-                self.queue.recv_many(&mut batch, BATCH_REQUESTS).now_or_never()
+                let receive = self.queue.recv_many(&mut batch, BATCH_REQUESTS);
+                tokio::time::timeout_at(self.turn_ends, receive).await.ok()
             } else {
                 tokio::select! {
                     biased;
                     received = self.queue.recv_many(&mut batch, BATCH_REQUESTS) => Some(received),
+                    () = self.upkeep.woken() => None,
                     _ = tick.tick() => None,
                 }
             };
@@ -285,8 +287,11 @@ impl WriterTask {
         }
     }
 
+    /// Does a slice of what is beside, if it has the turn. Heartbeats then have the writer for
+    /// as long as the slice took, unless the live part grows faster than it is sealed.
     async fn keep_up(&mut self) {
-        if self.upkeep.is_busy() {
+        let begun = Instant::now();
+        if self.upkeep.is_busy() && begun >= self.turn_ends {
             let now_ms = self.clock.now().millis();
             let result = self.upkeep.step(&mut self.live, now_ms, &mut self.database.writer).await;
             if let Err(error) = result {
@@ -298,6 +303,10 @@ impl WriterTask {
                 );
                 self.give_up().await;
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+            self.turn_ends = Instant::now();
+            if self.live.samples() < 2 * MAX_LIVE_SAMPLES {
+                self.turn_ends += begun.elapsed();
             }
         }
     }
@@ -377,11 +386,9 @@ impl WriterTask {
             stored.acks.push(acks);
         }
         let mut handle = Handle::new(connection.lock_handle().await?);
-        // SQLite works on this thread: the others take over its tasks meanwhile.
-        let inserted = tokio::task::block_in_place(|| self.statements.insert(&rows, &mut handle));
+        self.statements.insert(&rows, &mut handle)?;
+        transaction::commit_on(&mut handle)?;
         drop(handle);
-        inserted?;
-        transaction::commit(connection).await?;
         Ok(stored)
     }
 }

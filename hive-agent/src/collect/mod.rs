@@ -162,7 +162,7 @@ impl Collector {
         };
         let places = places(&mut self.cgroup_root, &mut scan);
         let workers = read_workers(&mut self.workers, places, &mut scan);
-        let pids = self.workers.values().flat_map(Meter::pids).collect();
+        let pids = self.workers.values().flat_map(Meter::process_ids).collect();
         self.gpus.order(pids, started, settings.interval.map(|interval| started + interval));
         let node = self.node.read(&mut scan);
         let cpu_pct = self.own.cpu(&scan, self.gpus.cpu_time());

@@ -107,12 +107,12 @@ impl Meter {
             requests_waiting: None,
             kv_cache_pct: None,
         };
-        scan.gpus.assign(self.pids(), &mut worker);
+        scan.gpus.assign(self.process_ids(), &mut worker);
         Some(worker)
     }
 
     /// Its processes of the last reading, in ascending order.
-    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn process_ids(&self) -> impl Iterator<Item = u32> {
         self.processes.iter().map(|process| process.pid)
     }
 

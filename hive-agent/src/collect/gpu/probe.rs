@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::nvml;
+use super::{drm, nvml};
 
 /// How long the drivers may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -17,6 +17,8 @@ pub struct Probe {
     pub nvidia_on_bus: usize,
     /// What NVIDIA's driver answers, or why it does not.
     pub nvml: Result<NvmlProbe, String>,
+    /// AMD's and Intel's GPUs that the kernel lists: name and UUID.
+    pub others: Vec<String>,
 }
 
 /// What NVIDIA's driver answers.
@@ -30,8 +32,8 @@ pub struct NvmlProbe {
     pub devices: Vec<Result<String, String>>,
 }
 
-/// Asks NVIDIA's driver through the library at `library`, for ten seconds at most. GPUs that
-/// sleep may be woken by it.
+/// Asks NVIDIA's driver through the library at `library`, for ten seconds at most, and looks
+/// through `sys` (`/sys`). GPUs that sleep may be woken by it.
 #[must_use]
 pub fn probe(library: &Path, sys: &Path) -> Probe {
     let (sender, receiver) = mpsc::channel();
@@ -47,5 +49,5 @@ pub fn probe(library: &Path, sys: &Path) -> Probe {
             Err(format!("the driver does not answer within {} s", LIMIT.as_secs()))
         }),
     };
-    Probe { nvidia_on_bus: nvml::on_bus(sys), nvml }
+    Probe { nvidia_on_bus: nvml::on_bus(sys), nvml, others: drm::cards(sys) }
 }

@@ -38,6 +38,18 @@ struct Engine {
     capacity: Option<u64>,
 }
 
+impl Fdinfo {
+    /// Whether the GPU has ever worked for it or holds anything of it. Programs open every GPU
+    /// there is just to choose one.
+    pub(super) fn is_in_use(&self) -> bool {
+        let has_worked = |engine: &Engine| {
+            engine.busy_ns.is_some_and(|ns| ns > 0)
+                || engine.cycles.is_some_and(|cycles| cycles > 0)
+        };
+        self.vram_bytes.is_some_and(|bytes| bytes > 0) || self.engines.iter().any(has_worked)
+    }
+}
+
 /// Reads a client; `None` if the text is none, or of a driver that does not tell.
 pub(super) fn parse(text: &[u8]) -> Option<Fdinfo> {
     let (mut address, mut client) = (None, None);
@@ -246,6 +258,18 @@ mod tests {
         clients.begin();
         clients.end();
         assert!(clients.known.is_empty());
+    }
+
+    #[test]
+    fn a_gpu_that_is_only_open_is_not_in_use() {
+        let is_in_use = |rest: &str| {
+            let text = format!("drm-pdev: a\ndrm-client-id: 1\n{rest}");
+            parse(text.as_bytes()).unwrap().is_in_use()
+        };
+        assert!(!is_in_use("drm-memory-vram: 0 KiB\ndrm-engine-gfx: 0 ns\ndrm-cycles-ccs: 0\n"));
+        assert!(is_in_use("drm-memory-vram: 1 KiB\n"));
+        assert!(is_in_use("drm-engine-gfx: 1 ns\n"));
+        assert!(is_in_use("drm-cycles-ccs: 1\n"));
     }
 
     #[test]

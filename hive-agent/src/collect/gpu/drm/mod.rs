@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hive_contract::text::Text;
 use hive_contract::units::Percent;
 
 use super::board::Board;
@@ -140,6 +141,9 @@ impl DrmBackend {
                     continue;
                 };
                 let Some(share) = self.clients.take(&info, at) else { continue };
+                if !info.is_in_use() {
+                    continue;
+                }
                 let share = share.and_then(|share| Percent::measured(share * 100.0));
                 let used = Use { pid, vram_bytes: info.vram_bytes, util_pct: share };
                 let uses = shares.entry(info.address).or_default();
@@ -168,6 +172,13 @@ impl GpuBackend for DrmBackend {
             board.publish(Arc::new(reading), now);
         }
     }
+}
+
+/// The names and UUIDs of the cards, for people.
+pub(super) fn cards(sys: &Path) -> Vec<String> {
+    let text = |text: Option<Text>| text.map(|text| text.to_string()).unwrap_or_default();
+    let plates = card::find(sys).into_iter().map(|card| card.plate);
+    plates.map(|plate| format!("{} ({})", text(plate.name), text(plate.uuid))).collect()
 }
 
 /// The fdinfo files of a process's descriptors that lead to a card.

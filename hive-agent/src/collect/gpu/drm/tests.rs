@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::symlink;
 
-use hive_contract::text::Text;
 use hive_contract::units::Mebibytes;
 
 use super::*;
@@ -104,13 +103,15 @@ fn an_amd_card_and_its_users_are_read() {
     machine.client(10, 7, "0000:03:00.0", 2, 50, 0);
     machine.client(11, 5, "0000:03:00.0", 1, 100, 0);
     machine.fd(12, 3, "/dev/null", "pos:\t0\n");
-    let first = machine.backend.read(&[10, 11, 12, 99], S(1));
+    // It looked at all GPUs, and works elsewhere.
+    machine.client(13, 5, "0000:03:00.0", 9, 0, 0);
+    let first = machine.backend.read(&[10, 11, 12, 13, 99], S(1));
     assert_eq!(uses(&first.devices[0]), [(10, Some(150), None)]);
 
     for (fd, client, busy_ms) in [(5, 1, 200), (6, 2, 300), (7, 2, 300)] {
         machine.client(10, fd, "0000:03:00.0", client, 75, busy_ms);
     }
-    let second = machine.backend.read(&[10, 11, 12, 99], S(2));
+    let second = machine.backend.read(&[10, 11, 12, 13, 99], S(2));
     let device = &second.devices[0];
     assert_eq!(uses(device), [(10, Some(150), Some(50.0))]);
     let json = serde_json::to_value(&device.gpu).unwrap();
@@ -164,6 +165,8 @@ fn an_intel_card_has_what_its_kernel_tells() {
     assert_eq!(gpu.name.as_ref().unwrap().as_str(), "Intel GPU 0xe20b");
     assert_eq!(gpu.uuid.as_ref().unwrap().as_str(), "PCI-0000:00:02.0");
     assert_eq!(gpu.power_w.unwrap().get(), 90.0);
+    let listed = cards(&machine.dir.path().join("sys"));
+    assert_eq!(listed, ["Intel GPU 0xe20b (PCI-0000:00:02.0)"]);
     assert_eq!((gpu.util_pct, gpu.memory_total_mb), (None, None));
 }
 

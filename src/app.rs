@@ -3,8 +3,10 @@
 //! Invariant: the shutdown has an order. First nothing new is accepted and the streams end,
 //! then the writer drains its queue, then the file is closed. Every task is awaited.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use hive_contract::HiveId;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +14,13 @@ use crate::api::{self, ApiState, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::feed::Feed;
-use crate::history::Reader;
+use crate::history::reader::ReadError;
+use crate::history::{Reader, Writer, events};
 use crate::history::open::OpenError;
 use crate::history::warm::WarmError;
 use crate::history::writer::{self, WriterTask};
 use crate::ingest::Ingest;
+use crate::liveness;
 use crate::registry::HiveRegistry;
 use crate::server;
 
@@ -29,6 +33,9 @@ pub enum StartError {
     /// The newest readings cannot be read.
     #[error(transparent)]
     Warm(#[from] WarmError),
+    /// The history cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; is another queen running, or is the port taken? (--bind)")]
     Bind {
@@ -47,8 +54,17 @@ pub struct App {
     router: axum::Router,
     writer: WriterTask,
     local_hive: Option<hive_agent::config::Config>,
+    liveness: Liveness,
     hives: usize,
     shutdown: CancellationToken,
+}
+
+/// What is needed to tell when hives come and go.
+struct Liveness {
+    registry: HiveRegistry,
+    writer: Writer,
+    clock: Clock,
+    online: HashSet<HiveId>,
 }
 
 impl App {
@@ -78,6 +94,9 @@ impl App {
         let ingest =
             Ingest::new(registry.clone(), writer.clone(), feed.clone(), clock, config.limits.raw);
         let reader = Reader::new(&config.db, config.query_timeout);
+        let online = events::hives_online(&reader).await?;
+        let liveness =
+            Liveness { registry: registry.clone(), writer: writer.clone(), clock, online };
         let shutdown_streams = shutdown.clone();
         let state = ApiState {
             ingest,
@@ -97,6 +116,7 @@ impl App {
             router: api::router(state),
             writer: writer_task,
             local_hive,
+            liveness,
             hives,
             shutdown,
         })
@@ -133,11 +153,16 @@ impl App {
                 }
             })
         });
+        let Liveness { registry, writer: records, clock, online } = self.liveness;
+        let stop = self.shutdown.clone();
+        let liveness =
+            tokio::spawn(liveness::watch(registry, records, clock, online, stop));
         // The router holds the way to the writer: it goes with the server.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {
             let _ = collector.await;
         }
+        let _ = liveness.await;
         self.reader.close().await;
         let _ = tokio::task::spawn_blocking(|| writer.join()).await;
     }

@@ -8,6 +8,7 @@
 //! - [`api`]: every route on one page, one file a resource;
 //! - [`ingest`]: the write path, top to bottom;
 //! - [`registry`]: the newest reading of every hive;
+//! - [`liveness`]: when hives come and go;
 //! - [`feed`]: the live stream;
 //! - [`history`]: the only place that speaks SQL;
 //! - [`clock`]: time as an argument.
@@ -19,5 +20,6 @@ pub mod config;
 pub mod feed;
 pub mod history;
 pub mod ingest;
+pub mod liveness;
 pub mod registry;
 pub mod server;

@@ -2,6 +2,7 @@
 //! [`export`] and the [`availability`] have their own files.
 
 pub(super) mod availability;
+pub(super) mod events;
 pub(super) mod export;
 mod format;
 mod given;

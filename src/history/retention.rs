@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hive_contract::EventKind;
 use sqlx::SqliteConnection;
 
 /// Rows deleted in one slice: a few milliseconds.
@@ -263,7 +264,7 @@ async fn report(
     sqlx::query_file!(
         "queries/insert_event.sql",
         now_ms,
-        "history_dropped",
+        EventKind::HistoryDropped.as_str(),
         None::<i64>,
         None::<&str>,
         detail

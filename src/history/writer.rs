@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use hive_contract::Heartbeat;
+use hive_contract::{EventKind, Heartbeat, HiveId};
 use sqlx::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::Reader;
 use super::codec;
 use super::dictionary::Dictionary;
+use super::lifecycle::{Change, Lifecycle};
 use super::live::{Known, LiveIndex, Reading as LiveReading};
 use super::open::Database;
 use super::raw::{Handle, RawError, Statement};
@@ -86,8 +87,22 @@ pub struct Incoming {
     pub late: bool,
 }
 
+/// Something that happened, to be recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happening {
+    /// When: ms since the epoch.
+    pub ts: i64,
+    /// What.
+    pub kind: EventKind,
+    /// To which hive.
+    pub hive: HiveId,
+    /// A JSON object.
+    pub detail: serde_json::Value,
+}
+
 struct Write {
     heartbeats: Vec<Incoming>,
+    happenings: Vec<Happening>,
     reply: oneshot::Sender<Result<Vec<Ack>, WriteError>>,
     /// Room in the queue, given back when the request is answered.
     _room: OwnedSemaphorePermit,
@@ -119,13 +134,30 @@ impl Writer {
         heartbeats: Vec<Incoming>,
         bytes: usize,
     ) -> Result<Vec<Ack>, WriteError> {
+        self.send(heartbeats, Vec::new(), bytes).await
+    }
+
+    /// Records what happened to hives that are known, all or none, and returns when it is on disk.
+    ///
+    /// # Errors
+    /// The queue is full or the disk refuses; nothing was recorded.
+    pub async fn record(&self, happenings: Vec<Happening>) -> Result<(), WriteError> {
+        self.send(Vec::new(), happenings, 0).await.map(|_| ())
+    }
+
+    async fn send(
+        &self,
+        heartbeats: Vec<Incoming>,
+        happenings: Vec<Happening>,
+        bytes: usize,
+    ) -> Result<Vec<Ack>, WriteError> {
         let permits = u32::try_from(bytes.clamp(1, QUEUE_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room)
             .try_acquire_many_owned(permits)
             .map_err(|_| WriteError::QueueFull)?;
         let (reply, answer) = oneshot::channel();
         self.queue
-            .send(Write { heartbeats, reply, _room: room })
+            .send(Write { heartbeats, happenings, reply, _room: room })
             .map_err(|_| WriteError::Unavailable)?;
         answer.await.unwrap_or(Err(WriteError::Unavailable))
     }
@@ -153,6 +185,7 @@ pub struct WriterTask {
     database: Database,
     dictionary: Dictionary,
     live: LiveIndex,
+    lifecycle: Lifecycle,
     ids: Arc<AtomicI64>,
     feed: Feed,
     clock: Clock,
@@ -189,6 +222,12 @@ pub async fn prepare(
         last_id = last_id.max(row.id);
     }
     let readings = super::warm::newest(connection, &mut dictionary).await?;
+    let mut lifecycle = Lifecycle::default();
+    for reading in &readings {
+        if let Some(hive) = dictionary.hive(&reading.heartbeat.hive.id) {
+            lifecycle.prime(hive, Arc::clone(&reading.heartbeat));
+        }
+    }
     let statements = Statements::prepare(&mut Handle::new(connection.lock_handle().await?))
         .map_err(sqlx::Error::from)?;
     let ids = Arc::new(AtomicI64::new(last_id));
@@ -206,6 +245,7 @@ pub async fn prepare(
         database,
         dictionary,
         live,
+        lifecycle,
         upkeep,
         statements,
         ids,
@@ -318,13 +358,14 @@ impl WriterTask {
             return;
         };
         tracing::info!("the history is written again");
-        let detail = serde_json::json!({ "reason": reason }).to_string();
+        let detail = serde_json::json!({ "reason": reason });
         let now_ms = self.clock.now().millis();
-        for (ts, kind) in [(since_ms, "storage_degraded"), (now_ms, "storage_recovered")] {
-            let (hive, worker) = (None::<i64>, None::<&str>);
-            let insert =
-                sqlx::query_file!("queries/insert_event.sql", ts, kind, hive, worker, detail);
-            if let Err(error) = insert.execute(&mut self.database.writer).await {
+        for (ts, kind) in
+            [(since_ms, EventKind::StorageDegraded), (now_ms, EventKind::StorageRecovered)]
+        {
+            let connection = &mut self.database.writer;
+            if let Err(error) = insert_event(ts, kind, None, None, &detail, connection).await {
+                let kind = kind.as_str();
                 tracing::warn!(error = %error, kind, "an event could not be recorded");
             }
         }
@@ -356,7 +397,13 @@ impl WriterTask {
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();
+        let mut lifecycle = self.lifecycle.stage();
         for write in batch {
+            for happening in &write.happenings {
+                let Happening { ts, kind, hive, detail } = happening;
+                let hive = self.dictionary.hive(hive);
+                insert_event(*ts, *kind, hive, None, detail, connection).await?;
+            }
             let sealed = sealed(write, &self.dictionary, &self.live, connection).await?;
             let mut acks = Vec::with_capacity(write.heartbeats.len());
             for Incoming { heartbeat, late } in &write.heartbeats {
@@ -376,10 +423,20 @@ impl WriterTask {
                 self.ids.store(id, Ordering::Relaxed);
                 let (hive, ids) =
                     self.dictionary.resolve(heartbeat, &mut found, connection).await?;
+                let observed = lifecycle.observe(hive, heartbeat);
                 rows.push(LiveRow { id, hive, ts, arrays: codec::encode(heartbeat, ids) });
                 fresh.insert((hive, ts), id);
                 let samples = u16::try_from(heartbeat.workers.len()).unwrap_or(u16::MAX);
                 stored.readings.push((hive, LiveReading { ts, id, samples }));
+                if let Some(ts) = observed.replaced_ts {
+                    sqlx::query_file!("queries/replace_changes.sql", hive, ts)
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                for (ts, Change { kind, worker, detail }) in &observed.changes {
+                    let worker = worker.as_deref();
+                    insert_event(*ts, *kind, Some(hive), worker, detail, connection).await?;
+                }
                 stored.events.push(Event::durable(id, Arc::clone(heartbeat), *late));
                 acks.push(Ack { id, duplicate: false });
             }
@@ -389,8 +446,24 @@ impl WriterTask {
         self.statements.insert(&rows, &mut handle)?;
         transaction::commit_on(&mut handle)?;
         drop(handle);
+        self.lifecycle.commit(lifecycle.finish());
         Ok(stored)
     }
+}
+
+async fn insert_event(
+    ts: i64,
+    kind: EventKind,
+    hive: Option<i64>,
+    worker: Option<&str>,
+    detail: &serde_json::Value,
+    connection: &mut SqliteConnection,
+) -> sqlx::Result<()> {
+    let (kind, detail) = (kind.as_str(), detail.to_string());
+    sqlx::query_file!("queries/insert_event.sql", ts, kind, hive, worker, detail)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The sealed readings among which a request's late heartbeats may be: id by time (ms).

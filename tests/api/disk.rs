@@ -55,7 +55,8 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     let queen = home.start(&["--min-free-disk", "0B"]);
     let now = now_ms();
     queen.takes(&marked("h", now, 1.0));
-    let mut stream = queen.stream("?snapshot=false");
+    let mut stream = queen.stream("");
+    assert!(stream.telemetry().id.is_some());
 
     let filler = disk.fill();
     let mut refused = 1;

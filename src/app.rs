@@ -14,11 +14,11 @@ use crate::api::{self, ApiState, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::feed::Feed;
-use crate::history::reader::ReadError;
-use crate::history::{Reader, Writer, events};
 use crate::history::open::OpenError;
+use crate::history::reader::ReadError;
 use crate::history::warm::WarmError;
 use crate::history::writer::{self, WriterTask};
+use crate::history::{Reader, Writer, events};
 use crate::ingest::Ingest;
 use crate::liveness;
 use crate::registry::HiveRegistry;
@@ -155,8 +155,7 @@ impl App {
         });
         let Liveness { registry, writer: records, clock, online } = self.liveness;
         let stop = self.shutdown.clone();
-        let liveness =
-            tokio::spawn(liveness::watch(registry, records, clock, online, stop));
+        let liveness = tokio::spawn(liveness::watch(registry, records, clock, online, stop));
         // The router holds the way to the writer: it goes with the server.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {

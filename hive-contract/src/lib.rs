@@ -30,7 +30,7 @@ pub mod time;
 pub mod units;
 
 pub use heartbeat::Heartbeat;
-pub use lifecycle::EventKind;
 pub use ids::{Group, HiveId, Instance, WorkerKey};
+pub use lifecycle::EventKind;
 pub use problem::{Code, Problem};
 pub use time::Timestamp;

@@ -123,9 +123,8 @@ impl Track {
                 changes: changes.into_iter().map(|change| (ts, change)).collect(),
             };
         }
-        let within = |gap: &Gap| {
-            gap.before.timestamp.millis() < ts && ts < gap.after.timestamp.millis()
-        };
+        let within =
+            |gap: &Gap| gap.before.timestamp.millis() < ts && ts < gap.after.timestamp.millis();
         let Some(at) = self.gaps.iter().position(within) else { return Observed::default() };
         let Gap { before, after } = self.gaps.remove(at);
         let recorded = changes(&before, &after);
@@ -161,9 +160,10 @@ fn changes(before: &Heartbeat, after: &Heartbeat) -> Vec<Change> {
     let mut changes = Vec::new();
     let (old, new) = (&before.workers, &after.workers);
     let unchanged = old.len() == new.len()
-        && old.iter().zip(new.iter()).all(|(old, new)| {
-            old.pid == new.pid && same_place(old, new) && old.model == new.model
-        });
+        && old
+            .iter()
+            .zip(new.iter())
+            .all(|(old, new)| old.pid == new.pid && same_place(old, new) && old.model == new.model);
     if !unchanged {
         worker_changes(old, new, &mut changes);
     }

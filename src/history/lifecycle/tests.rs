@@ -23,9 +23,7 @@ fn parse(second: i64, rest: &Value) -> Arc<Heartbeat> {
 
 /// Kind, worker and detail of each change.
 fn between(before: &Heartbeat, after: &Heartbeat) -> Vec<(&'static str, String, String)> {
-    let text = |c: Change| {
-        (c.kind.as_str(), c.worker.unwrap_or_default(), c.detail.to_string())
-    };
+    let text = |c: Change| (c.kind.as_str(), c.worker.unwrap_or_default(), c.detail.to_string());
     changes(before, after).into_iter().map(text).collect()
 }
 
@@ -52,9 +50,7 @@ fn an_agent_that_has_no_figure_of_its_own_any_more_began_anew() {
     let agent = |version: &str, cpu: Option<f64>| {
         parse(0, &json!({"agent": {"version": version, "cpu_pct": cpu}}))
     };
-    let detail = |before, after| {
-        format!(r#"{{"version":"{after}","version_before":"{before}"}}"#)
-    };
+    let detail = |before, after| format!(r#"{{"version":"{after}","version_before":"{before}"}}"#);
     let restarted = |before, after| [("agent_restarted", String::new(), detail(before, after))];
     assert_eq!(between(&agent("1", Some(0.1)), &agent("1", None)), restarted("1", "1"));
     assert_eq!(between(&agent("1", Some(0.1)), &agent("2", Some(0.1))), restarted("1", "2"));

@@ -24,6 +24,23 @@ pub(super) struct Device {
     pub(super) uses: Vec<Use>,
 }
 
+impl Device {
+    /// What is left to say of it when it cannot be read: its names and who sits on it.
+    pub(super) fn without_figures(&self, state: &str) -> Self {
+        let unknown = |used: &Use| Use { pid: used.pid, vram_bytes: None, util_pct: None };
+        Self {
+            gpu: Gpu {
+                uuid: self.gpu.uuid.clone(),
+                index: self.gpu.index,
+                name: self.gpu.name.clone(),
+                state: Some(Text::cut(state)),
+                ..Gpu::default()
+            },
+            uses: self.uses.iter().map(unknown).collect(),
+        }
+    }
+}
+
 /// What one process takes of one GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Use {
@@ -45,11 +62,10 @@ impl View {
     pub(super) fn add(&mut self, reading: &Reading, is_stale: bool) {
         for device in &reading.devices {
             let index = self.devices.len();
-            self.devices.push(if is_stale { unanswered(&device.gpu) } else { device.gpu.clone() });
-            self.uses.extend(device.uses.iter().map(|&known| {
-                let unknown = Use { vram_bytes: None, util_pct: None, ..known };
-                (if is_stale { unknown } else { known }, index)
-            }));
+            let stale = is_stale.then(|| device.without_figures("not answering"));
+            let Device { gpu, uses } = stale.as_ref().unwrap_or(device);
+            self.devices.push(gpu.clone());
+            self.uses.extend(uses.iter().map(|&used| (used, index)));
         }
         self.uses.sort_unstable_by_key(|(used, device)| (used.pid, *device));
     }
@@ -139,22 +155,6 @@ fn mebibytes(bytes: u64) -> Mebibytes {
 
 fn percent(thousandths: u64) -> Option<Percent> {
     Percent::from_thousandths(thousandths)
-}
-
-/// What is still known of a GPU whose driver does not answer.
-fn unanswered(gpu: &Gpu) -> Gpu {
-    nameplate(gpu, "not answering")
-}
-
-/// A GPU's names and state, without figures.
-pub(super) fn nameplate(gpu: &Gpu, state: &str) -> Gpu {
-    Gpu {
-        uuid: gpu.uuid.clone(),
-        index: gpu.index,
-        name: gpu.name.clone(),
-        state: Some(Text::cut(state)),
-        ..Gpu::default()
-    }
 }
 
 #[cfg(test)]

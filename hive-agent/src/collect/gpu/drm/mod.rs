@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hive_contract::heartbeat::Gpu;
 use hive_contract::text::Text;
 use hive_contract::units::Percent;
 
 use super::board::Board;
-use super::reading::{Device, Reading, Use, nameplate};
+use super::reading::{Device, Reading, Use};
 use super::{GpuBackend, Sources};
 use crate::collect::file::is_gone;
 use crate::collect::text::number;
@@ -82,10 +83,10 @@ impl DrmBackend {
             let uses = shares.remove(&card.address).unwrap_or_default();
             if card.is_asleep() {
                 // Nothing runs on it, but memory can be held.
-                let gpu = nameplate(&card.plate, "asleep");
                 let idle = Percent::from_integer(0).ok();
                 let uses = uses.into_iter().map(|used| Use { util_pct: idle, ..used }).collect();
-                reading.devices.push(Device { gpu, uses });
+                let state = Some(Text::cut("asleep"));
+                reading.devices.push(Device { gpu: Gpu { state, ..card.plate.clone() }, uses });
                 continue;
             }
             let gpu = card.read(at);

@@ -39,7 +39,7 @@ use tracing::{info, warn};
 
 use super::board::{Board, Order};
 use super::probe::NvmlProbe;
-use super::reading::{Device, Reading, nameplate};
+use super::reading::{Device, Reading};
 use super::{GpuBackend, Sources};
 use crate::clock::Clock;
 
@@ -65,7 +65,7 @@ const SLEEP_CHECK: Duration = Duration::from_secs(5);
 pub(super) struct NvmlBackend {
     sources: Sources,
     clock: Arc<dyn Clock>,
-    /// The names of every GPU that was ever read.
+    /// Every GPU that was ever read.
     known: Vec<Known>,
     /// The next opening of the library is not before this.
     retry_at: Duration,
@@ -97,19 +97,20 @@ impl NvmlBackend {
     }
 
     /// What there is to say of GPUs that all sleep, if that is so.
-    fn sleeping(&self) -> Option<Reading> {
+    fn sleeping(&self, board: &Board) -> Option<Reading> {
         let gpus = pci::gpus(&self.sources.sys);
         if gpus.is_empty() || !gpus.iter().all(|gpu| gpu.is_asleep) {
             return None;
         }
-        let unknown = |index| Gpu {
-            index: Count::from_integer(index as u64).ok(),
-            state: Some(Text::cut("asleep")),
-            ..Gpu::default()
-        };
-        let known = self.known.iter().map(|known| nameplate(&known.plate, "asleep"));
-        let gpus = known.chain((self.known.len()..gpus.len()).map(unknown));
-        let devices = gpus.map(|gpu| Device { gpu, uses: Vec::new() }).collect();
+        let mut devices = without_figures(board, "asleep");
+        if devices.is_empty() {
+            let unread = (0..gpus.len() as u64).map(|index| Gpu {
+                index: Count::from_integer(index).ok(),
+                state: Some(Text::cut("asleep")),
+                ..Gpu::default()
+            });
+            devices.extend(unread.map(|gpu| Device { gpu, uses: Vec::new() }));
+        }
         Some(Reading { devices, complaints: Vec::new() })
     }
 
@@ -136,7 +137,7 @@ impl NvmlBackend {
             Ending::SomeLost => info!("opening NVML anew, to look for lost GPUs"),
             Ending::AllLost(reading) => self.pause(at, reading),
             Ending::NoDriver(error) => {
-                let reading = self.failure(&error);
+                let reading = self.failure(&error, board);
                 self.pause(at, Arc::new(reading));
                 board.publish(Arc::clone(&self.meanwhile), at);
             }
@@ -146,15 +147,15 @@ impl NvmlBackend {
 
     /// What there is to say without the library. A machine without such GPUs has nothing to
     /// say, unless the library that cannot be loaded was given by its path.
-    fn failure(&mut self, error: &NvmlError) -> Reading {
+    fn failure(&mut self, error: &NvmlError, board: &Board) -> Reading {
         let is_path = self.sources.nvml.components().count() > 1;
         let is_expected = match error {
             NvmlError::LibloadingError(_) => !is_path,
             NvmlError::DriverNotLoaded => true,
             _ => false,
         };
-        let has_gpus = || !self.known.is_empty() || !pci::gpus(&self.sources.sys).is_empty();
-        if is_expected && !has_gpus() {
+        let devices = without_figures(board, "no driver");
+        if is_expected && devices.is_empty() && pci::gpus(&self.sources.sys).is_empty() {
             return Reading::default();
         }
         let complaint = format!("NVIDIA's driver: {}", explain(error, &self.sources.nvml));
@@ -162,10 +163,14 @@ impl NvmlBackend {
             warn!("{complaint}");
             self.logged.clone_from(&complaint);
         }
-        let lost =
-            |known: &Known| Device { gpu: nameplate(&known.plate, "no driver"), uses: Vec::new() };
-        Reading { devices: self.known.iter().map(lost).collect(), complaints: vec![complaint] }
+        Reading { devices, complaints: vec![complaint] }
     }
+}
+
+/// The GPUs of the last reading, with what is left to say of them.
+fn without_figures(board: &Board, state: &str) -> Vec<Device> {
+    let Some(latest) = board.latest() else { return Vec::new() };
+    latest.reading.devices.iter().map(|device| device.without_figures(state)).collect()
 }
 
 impl GpuBackend for NvmlBackend {
@@ -173,7 +178,7 @@ impl GpuBackend for NvmlBackend {
         while let Some(order) = board.next() {
             let now = board.now();
             if now >= self.retry_at {
-                if let Some(reading) = self.sleeping() {
+                if let Some(reading) = self.sleeping(board) {
                     self.retry = SLEEP_CHECK;
                     self.pause(now, Arc::new(reading));
                     self.retry = FIRST_RETRY;

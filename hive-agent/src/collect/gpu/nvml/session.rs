@@ -19,7 +19,7 @@ use super::slot::{Outcome, Slot, Tick};
 use crate::clock::Clock;
 use crate::collect::gpu::Sources;
 use crate::collect::gpu::board::{Board, Order};
-use crate::collect::gpu::reading::{Device, Reading, nameplate};
+use crate::collect::gpu::reading::{Device, Reading};
 
 /// With a GPU lost for so long, the library is opened anew to look for it.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -145,15 +145,15 @@ impl<'n> Session<'n> {
                 Err(Loss::Session(error)) => return Err(error),
                 Err(Loss::Gpu(state)) => {
                     lost += 1;
-                    tick.reading.devices.push(slot.without_figures(state));
+                    tick.reading.devices.extend(slot.without_figures(state));
                 }
             }
         }
         let is_listed =
             |known: &&Known| self.slots.iter().any(|slot| slot.plate().uuid == known.plate.uuid);
         let vanished = known.iter().filter(|known| !is_listed(known));
-        let vanished =
-            vanished.map(|known| Device { gpu: nameplate(&known.plate, "lost"), uses: Vec::new() });
+        let vanished = vanished.map(|known| Device { gpu: known.plate.clone(), uses: Vec::new() });
+        let vanished = vanished.map(|device| device.without_figures("lost"));
         let listed = tick.reading.devices.len();
         tick.reading.devices.extend(vanished);
         let has_vanished = tick.reading.devices.len() > listed;

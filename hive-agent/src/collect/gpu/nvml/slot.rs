@@ -17,7 +17,7 @@ use super::processes::{self, Listed};
 use super::samples::{Sample, Samples};
 use super::session::Known;
 use super::{memory, pci};
-use crate::collect::gpu::reading::{Device, Reading, Use, nameplate};
+use crate::collect::gpu::reading::{Device, Reading, Use};
 
 /// The most errors taken from the driver in one reading; the rest waits for the next one.
 const MAX_EVENTS: usize = 16;
@@ -50,8 +50,8 @@ pub(super) struct Slot<'n> {
     health: Health,
     health_complaints: Vec<String>,
     graphics: Vec<Listed>,
-    /// The processes of the last reading.
-    pids: Vec<u32>,
+    /// What was read the last time.
+    last: Vec<Device>,
 }
 
 /// How a reading ended that went well.
@@ -75,7 +75,7 @@ impl<'n> Slot<'n> {
             health: Health::default(),
             health_complaints: Vec::new(),
             graphics: Vec::new(),
-            pids: Vec::new(),
+            last: Vec::new(),
         }
     }
 
@@ -89,18 +89,19 @@ impl<'n> Slot<'n> {
         self.dir.as_ref()
     }
 
-    /// What is left to say of it when it cannot be read: who sits on it, without figures.
-    pub(super) fn without_figures(&self, state: &str) -> Device {
-        let uses = self.pids.iter().map(|&pid| Use { pid, vram_bytes: None, util_pct: None });
-        Device { gpu: nameplate(&self.plate, state), uses: uses.collect() }
+    /// What is left to say of it, and of its MIG instances, when it cannot be read.
+    pub(super) fn without_figures(&self, state: &str) -> Vec<Device> {
+        if self.last.is_empty() {
+            let unread = Device { gpu: self.plate.clone(), uses: Vec::new() };
+            return vec![unread.without_figures(state)];
+        }
+        self.last.iter().map(|device| device.without_figures(state)).collect()
     }
 
     /// Adds the GPU, or its MIG instances after it, to the reading.
     pub(super) fn read(&mut self, nvml: &'n Nvml, tick: &mut Tick<'_>) -> Result<Outcome, Loss> {
         if self.dir.as_deref().is_some_and(pci::is_asleep) {
-            // Nobody can sit on it.
-            self.pids.clear();
-            tick.reading.devices.push(self.without_figures("asleep"));
+            tick.reading.devices.extend(self.without_figures("asleep"));
             return Ok(Outcome::Asleep);
         }
         let mut complaints = std::mem::take(&mut tick.reading.complaints);
@@ -108,15 +109,18 @@ impl<'n> Slot<'n> {
             Answers { subject: format!("GPU {}", self.index), complaints: &mut complaints };
         let result = self.read_awake(nvml, tick, &mut answers);
         tick.reading.complaints = complaints;
-        result.map(|()| Outcome::Read)
+        let devices = result?;
+        self.last.clone_from(&devices);
+        tick.reading.devices.extend(devices);
+        Ok(Outcome::Read)
     }
 
     fn read_awake(
         &mut self,
         nvml: &'n Nvml,
-        tick: &mut Tick<'_>,
+        tick: &Tick<'_>,
         answers: &mut Answers<'_>,
-    ) -> Result<(), Loss> {
+    ) -> Result<Vec<Device>, Loss> {
         // A handle from before a driver's trouble can crash the library, so it is never kept.
         let handle = match nvml.device_by_index(self.index) {
             Ok(handle) => handle,
@@ -150,14 +154,13 @@ impl<'n> Slot<'n> {
             ..self.plate.clone()
         };
         if self.is_mig {
-            let instances = self.instances(&handle, &gpu, tick, answers)?;
-            if instances.is_empty() {
+            let mut devices = self.instances(&handle, &gpu, tick, answers)?;
+            // With instances, all the memory is theirs, and would count twice here.
+            if devices.is_empty() {
                 set_memory(&mut gpu, memory::of_gpu(&handle, answers)?);
             }
-            // With instances, all the memory is theirs, and would count twice here.
-            tick.reading.devices.push(Device { gpu, uses: Vec::new() });
-            tick.reading.devices.extend(instances);
-            return Ok(());
+            devices.insert(0, Device { gpu, uses: Vec::new() });
+            return Ok(devices);
         }
         let mut memory = memory::of_gpu(&handle, answers)?;
         if memory.is_none() {
@@ -166,10 +169,7 @@ impl<'n> Slot<'n> {
         set_memory(&mut gpu, memory);
         let max_bytes = memory.map(|(_, total)| total);
         let uses = self.uses(&handle, util_pct, max_bytes, tick, answers)?;
-        self.pids.clear();
-        self.pids.extend(uses.iter().map(|used| used.pid));
-        tick.reading.devices.push(Device { gpu, uses });
-        Ok(())
+        Ok(vec![Device { gpu, uses }])
     }
 
     /// Reads what does not change within a session. MIG mode does not either: changing it
@@ -233,8 +233,8 @@ impl<'n> Slot<'n> {
             processes::list(handle, &self.graphics, max_bytes, answers)?
         };
         let Some(listed) = listed else {
-            let unknown = |&pid| Use { pid, vram_bytes: None, util_pct: None };
-            return Ok(self.pids.iter().map(unknown).collect());
+            let before = self.without_figures("").into_iter().flat_map(|device| device.uses);
+            return Ok(before.collect());
         };
         let since = self.samples.since(tick.now_us);
         let stats = processes::twice(|| handle.process_utilization_stats(since));

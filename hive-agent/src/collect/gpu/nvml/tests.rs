@@ -159,6 +159,7 @@ fn a_reloaded_driver_is_found_again() {
     let reading = bench.read_after(S(1));
     assert_eq!(states(&reading), ["A no driver"]);
     assert_eq!(reading.complaints, ["NVIDIA's driver: NVIDIA driver is not loaded"]);
+    assert_eq!((reading.devices[0].uses[0].pid, reading.devices[0].uses[0].vram_bytes), (1, None));
     assert_eq!(states(&bench.read_after(S(2))), ["A no driver"]);
     bench.machine.fault = 0;
     bench.machine.init = 0;
@@ -166,6 +167,27 @@ fn a_reloaded_driver_is_found_again() {
     let reading = bench.read_after(S(4));
     assert_eq!(states(&reading), ["A ok"]);
     assert_eq!(reading.devices[0].gpu.util_pct.unwrap().get(), 70.0);
+}
+
+#[test]
+fn mig_instances_are_lost_with_their_gpu() {
+    let mut bench = Bench::new(&["A", "B"]);
+    let instance =
+        fake_nvml::Gpu { uuid: "M".to_owned(), total_mb: Some(10), ..Default::default() };
+    let holder = Process { pid: 7, mb: Some(1) };
+    bench.machine.gpus[0].mig = Some(vec![fake_nvml::Gpu { compute: vec![holder], ..instance }]);
+    assert_eq!(states(&bench.read_after(S(1))), ["A ok", "M ok", "B ok"]);
+    bench.machine.gpus[0].fault = GPU_IS_LOST;
+    let reading = bench.read_after(S(1));
+    assert_eq!(states(&reading), ["A lost", "M lost", "B ok"]);
+    let used = reading.devices[1].uses[0];
+    assert_eq!((used.pid, used.vram_bytes), (7, None));
+    // One that is taken away is not there any more.
+    bench.machine.gpus[0].fault = 0;
+    bench.machine.gpus[0].mig = Some(Vec::new());
+    let reading = bench.read_after(S(1));
+    assert_eq!(states(&reading), ["A ok", "B ok"]);
+    assert_eq!(reading.devices[0].gpu.memory_total_mb.unwrap().get(), 1000.0);
 }
 
 #[test]

@@ -68,7 +68,12 @@ impl Machine {
             hive_id: HiveId::new("hive").unwrap(),
             hostname: Text::cut("127.0.0.1"),
             interval: Some(Duration::from_secs(1)),
-            roots: Roots { cgroup: Some(root("cgroup")), proc: root("proc"), sys: root("sys") },
+            roots: Roots {
+                cgroup: Some(root("cgroup")),
+                proc: root("proc"),
+                sys: root("sys"),
+                nvml: root("nvml.so"),
+            },
             own_cost: OwnCost::Process,
             discovery: discover::Settings::default(),
             // The processes are made up, and whoever listens on their ports is another one.

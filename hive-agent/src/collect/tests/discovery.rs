@@ -59,6 +59,7 @@ impl Machine {
             clock: &*self.clock,
             proc_root: &self.dir.path().join("proc"),
             sys_root: &self.dir.path().join("sys"),
+            gpus: &crate::collect::gpu::View::default(),
             buffer: &mut buffer,
             inquiry: &mut Inquiry::new(clock, "/nonexistent".as_ref()),
             complaints: &mut complaints,

@@ -594,3 +594,22 @@ fn a_library_that_refuses_everything_is_only_empty() {
     assert_eq!((&gpu.uuid, gpu.util_pct, gpu.index.unwrap().whole()), (&None, None, 0));
     assert!(errors(&heartbeat).is_empty(), "{:?}", errors(&heartbeat));
 }
+
+#[test]
+fn the_doctor_tells_what_the_driver_says() {
+    let mut bench = Bench::new(vec![gpu("GPU-a"), gpu("GPU-b")]);
+    bench.worker("8080", 1);
+    bench.write();
+    let output = Command::new(env!("CARGO_BIN_EXE_hive-agent"))
+        .args(["doctor", "--queen", "http://127.0.0.1:9", "--nvml-library"])
+        .arg(bench.library())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = "ok       gpu: NVIDIA's driver 580.82.07 answers through NVML ";
+    assert!(
+        said.lines().any(|said| said.starts_with(line) && said.ends_with("with 2 GPUs")),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1), "nobody is the queen");
+}

@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, ApiState, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::estimates::Estimates;
 use crate::feed::Feed;
 use crate::history::Reader;
 use crate::history::open::OpenError;
 use crate::history::warm::WarmError;
 use crate::history::writer::{self, WriterTask};
 use crate::ingest::Ingest;
-use crate::registry::HiveRegistry;
+use crate::registry::{HiveRegistry, awake};
 use crate::server;
 
 /// Why the queen could not start.
@@ -43,6 +44,9 @@ pub enum StartError {
 pub struct App {
     listener: TcpListener,
     reader: Reader,
+    registry: HiveRegistry,
+    estimates: Estimates,
+    clock: Clock,
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
@@ -78,10 +82,12 @@ impl App {
         let ingest =
             Ingest::new(registry.clone(), writer.clone(), feed.clone(), clock, config.limits.raw);
         let reader = Reader::new(&config.db, config.query_timeout);
+        let estimates = Estimates::default();
         let shutdown_streams = shutdown.clone();
         let state = ApiState {
             ingest,
-            registry,
+            registry: registry.clone(),
+            estimates: estimates.clone(),
             feed,
             writer,
             reader: reader.clone(),
@@ -92,6 +98,9 @@ impl App {
         let local_hive = config.local_hive.then(|| local_hive(address));
         Ok(Self {
             reader,
+            registry,
+            estimates,
+            clock,
             listener,
             address,
             router: api::router(state),
@@ -131,13 +140,31 @@ impl App {
                 }
             })
         });
+        let ticker = tokio::spawn(tick(self.registry, self.shutdown.clone()));
+        let stop = self.shutdown.clone();
+        let learner =
+            tokio::spawn(self.estimates.keep_fresh(self.reader.clone(), self.clock, stop));
         // The router holds the way to the writer: it goes with the server.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {
             let _ = collector.await;
         }
+        let _ = ticker.await;
+        let _ = learner.await;
         self.reader.close().await;
         let _ = writer.await;
+    }
+}
+
+/// Lets the registry know that the queen runs.
+async fn tick(registry: HiveRegistry, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(awake::TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => registry.tick(),
+        }
     }
 }
 

@@ -8,6 +8,8 @@
 //! - [`api`]: every route on one page, one file a resource;
 //! - [`ingest`]: the write path, top to bottom;
 //! - [`registry`]: the newest reading of every hive;
+//! - [`scheduler`]: which worker takes a request;
+//! - [`estimates`]: how much memory a model needs, learned from the history;
 //! - [`feed`]: the live stream;
 //! - [`history`]: the only place that speaks SQL;
 //! - [`clock`]: time as an argument.
@@ -16,8 +18,10 @@ pub mod api;
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod estimates;
 pub mod feed;
 pub mod history;
 pub mod ingest;
 pub mod registry;
+pub mod scheduler;
 pub mod server;

@@ -10,10 +10,12 @@ use serde::Serialize;
 use super::params::{Params, PathParts, invalid};
 use super::problem::{ApiError, unknown};
 use super::response::json;
+use crate::registry::lease::Counts;
 use crate::registry::{self, HiveRegistry, WorkerRef};
 
+/// One worker as clients see it.
 #[derive(Serialize)]
-struct WorkerView<'a> {
+pub(super) struct WorkerView<'a> {
     #[serde(flatten)]
     worker: &'a Worker,
     hive_id: &'a HiveId,
@@ -26,7 +28,12 @@ struct WorkerView<'a> {
     leases: usize,
 }
 
-fn view<'a>(registry: &HiveRegistry, worker: &'a WorkerRef) -> WorkerView<'a> {
+/// Shows a worker.
+pub(super) fn view<'a>(
+    registry: &HiveRegistry,
+    leases: &Counts,
+    worker: &'a WorkerRef,
+) -> WorkerView<'a> {
     let hive = worker.hive();
     WorkerView {
         worker,
@@ -34,10 +41,10 @@ fn view<'a>(registry: &HiveRegistry, worker: &'a WorkerRef) -> WorkerView<'a> {
         hostname: hive.hostname(),
         url: worker.url(),
         state: registry.state(hive),
-        last_seen: hive.received,
+        last_seen: hive.heard,
         idle: worker.idle(),
         free_vram_mb: worker.free_vram_mb(),
-        leases: 0,
+        leases: leases.of(worker),
     }
 }
 
@@ -78,7 +85,9 @@ pub(super) async fn list(
             && idle.is_none_or(|idle| worker.idle() == Some(idle))
             && min_free.is_none_or(|min| worker.free_vram_mb().is_some_and(|free| free >= min))
     });
-    Ok(json(&Workers { workers: admitted.map(|worker| view(&registry, worker)).collect() }))
+    let leases = registry.leases();
+    let views = admitted.map(|worker| view(&registry, &leases, worker));
+    Ok(json(&Workers { workers: views.collect() }))
 }
 
 /// One worker.
@@ -89,5 +98,5 @@ pub(super) async fn one(
     let worker = registry
         .get_worker(&hive, &group, &instance)
         .ok_or_else(|| unknown("worker", format!("{hive}/{group}/{instance}")))?;
-    Ok(json(&view(&registry, &worker)))
+    Ok(json(&view(&registry, &registry.leases(), &worker)))
 }

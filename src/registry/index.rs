@@ -1,0 +1,308 @@
+//! The workers by model, small enough to look at thousands of them in microseconds, with their
+//! leases.
+//!
+//! Invariant: `hives` says where each worker of the newest readings stands, and nothing else
+//! stands anywhere. What stands there is as of the same reading.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use hive_contract::heartbeat::Worker;
+use hive_contract::text::ModelName;
+use hive_contract::units::Mebibytes;
+use hive_contract::{Group, HiveId, WorkerKey};
+
+use super::hive::{HiveState, WorkerRef, port};
+use super::lease::{Book, Counts, LeaseId, WorkerLeases, same};
+use crate::scheduler::{Candidate, Considered, Filter, Wanted, choose, rank};
+
+/// Workers by model.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    hives: HashMap<HiveId, Placed>,
+    shelves: HashMap<ModelName, Shelf>,
+    groups: HashMap<Group, GroupCount>,
+    /// Workers in all, those without a model too.
+    workers: usize,
+    /// For the next group that is new.
+    next_group: u32,
+    book: Book,
+    hasher: RandomState,
+}
+
+/// The newest reading of a hive, and where its workers stand, in their order.
+#[derive(Debug)]
+struct Placed {
+    hive: Arc<HiveState>,
+    places: Vec<Place>,
+}
+
+/// A place on the shelf of the worker's model; `None` if it has no model.
+type Place = Option<u32>;
+
+/// The workers of one model. The two lists go together.
+#[derive(Debug, Default)]
+struct Shelf {
+    /// What is looked at in each search.
+    candidates: Vec<Candidate>,
+    others: Vec<Shelved>,
+}
+
+/// What is needed only of the worker that is chosen.
+#[derive(Debug)]
+struct Shelved {
+    worker: WorkerRef,
+    leases: WorkerLeases,
+}
+
+#[derive(Debug)]
+struct GroupCount {
+    number: u32,
+    workers: usize,
+}
+
+/// A worker that was found for a request.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) worker: WorkerRef,
+    place: usize,
+}
+
+impl Index {
+    /// Puts a hive in the place of what was known of it. `newer`: the reading is another one
+    /// than before, and not just heard again. What it replaces is given back, so that it can
+    /// be dropped when nobody waits.
+    pub(super) fn put(&mut self, hive: &Arc<HiveState>, newer: bool) -> Option<Arc<HiveState>> {
+        let before = self.before(hive);
+        let id = &hive.heartbeat.hive.id;
+        let places: Vec<Place> = hive
+            .heartbeat
+            .workers
+            .iter()
+            .enumerate()
+            .map(|(at, worker)| match before[at] {
+                Some(before) => self.hives[id].places[before],
+                None => self.add(worker, WorkerRef::new(Arc::clone(hive), at)),
+            })
+            .collect();
+        self.refresh(hive, &places, newer);
+        match self.hives.get_mut(id) {
+            Some(placed) => {
+                placed.places = places;
+                Some(std::mem::replace(&mut placed.hive, Arc::clone(hive)))
+            }
+            None => {
+                self.hives.insert(id.clone(), Placed { hive: Arc::clone(hive), places });
+                None
+            }
+        }
+    }
+
+    /// Where in the hive's last reading each of its workers stood. Those that are gone are
+    /// removed.
+    fn before(&mut self, hive: &HiveState) -> Vec<Option<usize>> {
+        let workers = &hive.heartbeat.workers;
+        let Some(placed) = self.hives.get(&hive.heartbeat.hive.id) else {
+            return vec![None; workers.len()];
+        };
+        let old = Arc::clone(&placed.hive);
+        let old_workers = &old.heartbeat.workers;
+        if workers.len() == old_workers.len()
+            && workers.iter().zip(old_workers).all(|(worker, old)| same(worker, old))
+        {
+            return (0..workers.len()).map(Some).collect();
+        }
+        let mut gone: HashMap<_, usize> = old_workers
+            .iter()
+            .enumerate()
+            .map(|(at, worker)| ((&worker.group, &worker.instance), at))
+            .collect();
+        let before = workers
+            .iter()
+            .map(|worker| {
+                let key = (&worker.group, &worker.instance);
+                let at = *gone.get(&key)?;
+                same(worker, &old_workers[at]).then(|| {
+                    gone.remove(&key);
+                    at
+                })
+            })
+            .collect();
+        for at in gone.into_values() {
+            self.remove(&old, at);
+        }
+        before
+    }
+
+    /// A place for a worker that is new.
+    fn add(&mut self, worker: &Worker, reference: WorkerRef) -> Place {
+        let next = self.next_group;
+        let group = self.groups.entry(worker.group.clone()).or_insert_with(|| {
+            self.next_group = next.wrapping_add(1);
+            GroupCount { number: next, workers: 0 }
+        });
+        group.workers += 1;
+        self.workers += 1;
+        let shelf = self.shelves.entry(worker.model.clone()?).or_default();
+        shelf.candidates.push(Candidate {
+            rank: rank(worker, WorkerLeases::default().sum()),
+            live_from_ms: i64::MAX,
+            live_until_ms: i64::MIN,
+            key: key(&self.hasher, &reference.key()),
+            group: group.number,
+            leases: 0,
+            idle: None,
+            routable: false,
+        });
+        shelf.others.push(Shelved { worker: reference, leases: WorkerLeases::default() });
+        u32::try_from(shelf.candidates.len() - 1).ok()
+    }
+
+    /// Removes a worker of a hive's last reading, and its leases with it.
+    fn remove(&mut self, hive: &HiveState, at: usize) {
+        let worker = &hive.heartbeat.workers[at];
+        self.workers -= 1;
+        if let Some(group) = self.groups.get_mut(&worker.group) {
+            group.workers -= 1;
+            if group.workers == 0 {
+                self.groups.remove(&worker.group);
+            }
+        }
+        let Some((model, place)) = worker.model.as_ref().zip(self.place(hive, at)) else { return };
+        let Some(shelf) = self.shelves.get_mut(model) else { return };
+        shelf.candidates.swap_remove(place);
+        shelf.others.swap_remove(place).leases.end(&mut self.book);
+        // The last one stands in its place now.
+        if let Some(Shelved { worker: moved, .. }) = shelf.others.get(place) {
+            let placed = self.hives.get_mut(&moved.hive().heartbeat.hive.id);
+            let its = placed.and_then(|placed| placed.places.get_mut(moved.at()));
+            if let Some(its) = its {
+                *its = u32::try_from(place).ok();
+            }
+        }
+        if shelf.candidates.is_empty() {
+            self.shelves.remove(model);
+        }
+    }
+
+    fn place(&self, hive: &HiveState, at: usize) -> Option<usize> {
+        let place = (*self.hives.get(&hive.heartbeat.hive.id)?.places.get(at)?)?;
+        usize::try_from(place).ok()
+    }
+
+    /// Takes a reading's figures over.
+    fn refresh(&mut self, hive: &Arc<HiveState>, places: &[Place], newer: bool) {
+        let (live_from_ms, live_until_ms) = hive.live_ms();
+        for ((at, worker), place) in hive.heartbeat.workers.iter().enumerate().zip(places) {
+            let Some((model, place)) = worker.model.as_ref().zip(*place) else { continue };
+            let Some(shelf) = self.shelves.get_mut(model) else { continue };
+            let place = place as usize;
+            let Shelved { worker: reference, leases } = &mut shelf.others[place];
+            *reference = WorkerRef::new(Arc::clone(hive), at);
+            if newer {
+                leases.newer_reading(&mut self.book);
+            }
+            let leased = leases.sum();
+            let candidate = &mut shelf.candidates[place];
+            *candidate = Candidate {
+                rank: rank(worker, leased),
+                live_from_ms,
+                live_until_ms,
+                leases: leased.requests,
+                idle: worker.idle(),
+                routable: port(&worker.instance).is_some(),
+                ..*candidate
+            };
+        }
+    }
+
+    /// The workers of a model.
+    pub(super) fn with_model(&self, model: &str) -> Vec<WorkerRef> {
+        let shelf = self.shelves.get(model);
+        let others = shelf.into_iter().flat_map(|shelf| &shelf.others);
+        others.map(|other| other.worker.clone()).collect()
+    }
+
+    /// The best worker for a request, and what became of the others.
+    pub(super) fn find(&mut self, wanted: &Wanted<'_>, now_ms: i64) -> (Option<Found>, Considered) {
+        self.end_leases(now_ms);
+        let exclude: HashSet<u64> = wanted.exclude.iter().map(|k| key(&self.hasher, k)).collect();
+        let group = wanted.group.map(|group| self.groups.get(group));
+        let workers = group.map_or(self.workers, |group| group.map_or(0, |group| group.workers));
+        let Some(shelf) = self.shelves.get(wanted.model).filter(|_| workers > 0) else {
+            let considered = Considered { workers, without_model: workers, ..Default::default() };
+            return (None, considered);
+        };
+        let filter = Filter {
+            now_ms,
+            group: group.flatten().map(|group| group.number),
+            exclude: &exclude,
+            required_vram: wanted.required_vram.map(Mebibytes::thousandths),
+            idle_only: wanted.idle_only,
+        };
+        let (best, mut considered) = choose(&shelf.candidates, &filter, |n| fastrand::usize(..n));
+        considered.without_model = workers - considered.workers;
+        considered.workers = workers;
+        let found = best.map(|place| Found { worker: shelf.others[place].worker.clone(), place });
+        (found, considered)
+    }
+
+    /// Leases a worker that was just found; `None` if there are too many leases.
+    pub(super) fn lease(&mut self, found: &Found, vram: u64, until_ms: i64) -> Option<LeaseId> {
+        let shelf = self.shelves.get_mut(found.worker.model.as_ref()?)?;
+        if self.book.is_full() {
+            return None;
+        }
+        let id = self.book.add(&found.worker, until_ms);
+        shelf.others[found.place].leases.add(id, vram);
+        shelf.rank_again(found.place);
+        Some(id)
+    }
+
+    /// Ends a lease; whether there was one.
+    pub(super) fn release(&mut self, id: LeaseId) -> bool {
+        let Some(key) = self.book.remove(id) else { return false };
+        let found = self.hives.get(&key.hive).and_then(|placed| {
+            let named = |w: &Worker| w.instance == key.instance && w.group == key.group;
+            let at = placed.hive.heartbeat.workers.iter().position(named)?;
+            let model = placed.hive.heartbeat.workers[at].model.as_ref()?;
+            Some((model, usize::try_from(placed.places[at]?).ok()?))
+        });
+        if let Some((model, place)) = found
+            && let Some(shelf) = self.shelves.get_mut(model)
+        {
+            shelf.others[place].leases.remove(id);
+            shelf.rank_again(place);
+        }
+        true
+    }
+
+    fn end_leases(&mut self, now_ms: i64) {
+        while let Some(id) = self.book.ended(now_ms) {
+            self.release(id);
+        }
+    }
+
+    /// How many leases each worker has.
+    pub(super) fn lease_counts(&mut self, now_ms: i64) -> Counts {
+        self.end_leases(now_ms);
+        self.book.counts()
+    }
+}
+
+impl Shelf {
+    /// After the leases of a worker have changed.
+    fn rank_again(&mut self, place: usize) {
+        let Shelved { worker, leases } = &self.others[place];
+        let leased = leases.sum();
+        let candidate = &mut self.candidates[place];
+        candidate.rank = rank(worker, leased);
+        candidate.leases = leased.requests;
+    }
+}
+
+/// Stands for a worker's key. The hasher is seeded at random: nobody can make two keys meet.
+fn key(hasher: &RandomState, key: &WorkerKey) -> u64 {
+    hasher.hash_one(key)
+}

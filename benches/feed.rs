@@ -6,11 +6,13 @@
 //! measures both ends. A subscriber is a bare socket whose bytes are searched for the hive's
 //! name: reading the feed costs as little as it can, and the queen and the kernel do the rest.
 
+#[path = "common/quantiles.rs"]
+mod quantiles;
+#[path = "common/queen.rs"]
+mod queen_process;
+
 use std::error::Error;
 use std::fmt::Write;
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,10 +20,12 @@ use std::time::Duration;
 use clap::Parser;
 use hive_agent::client::{Client, QueenUrl, Timeouts};
 use queen::clock::Clock;
-use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use self::quantiles::quantiles;
+use self::queen_process::Queen;
 
 /// A failure ends the benchmark with its reason.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -87,60 +91,6 @@ fn main() -> Result<()> {
     println!("queen cpu       {cores:.2} cores");
     println!("queen memory    {:.0} MiB at most", queen.peak_memory_mb()?);
     if latencies.len() == expected { Ok(()) } else { Err("receipts are missing".into()) }
-}
-
-/// A queen on a fresh file, and what the kernel says about her.
-struct Queen {
-    child: Child,
-    url: String,
-    _stdout: BufReader<ChildStdout>,
-    _home: TempDir,
-}
-
-impl Queen {
-    fn start() -> Result<Self> {
-        let home = tempfile::tempdir()?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_queen"))
-            .args(["--bind", "127.0.0.1:0", "--local-hive=false"])
-            .current_dir(home.path())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut stdout = BufReader::new(child.stdout.take().ok_or("no output")?);
-        let mut first = String::new();
-        stdout.read_line(&mut first)?;
-        let (_, url) = first.split_once(" listens on ").ok_or("she names no address")?;
-        Ok(Self { child, url: url.trim_end().into(), _stdout: stdout, _home: home })
-    }
-
-    fn cpu_seconds(&self) -> Result<f64> {
-        /// As every Linux shows them to programs.
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let (_, after_name) = stat.rsplit_once(") ").ok_or("stat has no name")?;
-        let fields: Vec<&str> = after_name.split(' ').collect();
-        Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / TICKS_PER_SECOND)
-    }
-
-    fn peak_memory_mb(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-    }
-}
-
-impl Drop for Queen {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn quantiles(sorted: &[Duration]) -> String {
-    let at = |q: f64| {
-        let index = ((sorted.len() as f64 * q) as usize).min(sorted.len().saturating_sub(1));
-        sorted.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
-    };
-    format!("p50 {:.2}  p99 {:.2}  max {:.1}", at(0.5), at(0.99), at(1.0))
 }
 
 async fn measure(args: &Args, url: &str) -> Result<(Vec<Duration>, Vec<Duration>)> {

@@ -1,10 +1,13 @@
 //! `GET /v1/hives`: which hives there are, and how recent what they said is.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::support::Queen;
 use crate::support::heartbeat::{heartbeat, now_ms, wire};
+use crate::support::process::signal;
 use crate::support::wait::eventually;
 
 fn states(queen: &Queen) -> Vec<(String, String)> {
@@ -91,4 +94,35 @@ fn a_hive_whose_clock_steps_back_is_heard_all_the_same() {
     let last_seen: DateTime<Utc> = hive["last_seen"].as_str().unwrap().parse().unwrap();
     assert!(last_seen.timestamp_millis() >= newest + 2000, "{hive}");
     assert_eq!(hive["timestamp"], wire(newest), "the newest reading is still the one shown");
+}
+
+#[test]
+fn a_hive_that_comes_and_goes_must_be_heard_steadily_first() {
+    let queen = Queen::with(&["--live-intervals", "1", "--stale-intervals", "60"]);
+    let hear = || {
+        queen.takes(&heartbeat("h", now_ms()));
+        queen.hive("h")
+    };
+    hear();
+    for silences in 1..=2 {
+        eventually("it falls silent", || (queen.hive("h")["state"] == "stale").then_some(()));
+        let hive = hear();
+        assert_eq!(hive["silences"], silences);
+        let expected = if silences == 1 { "live" } else { "stale" };
+        assert_eq!(hive["state"], expected, "{hive}");
+    }
+    eventually("it is trusted again", || (hear()["state"] == "live").then_some(()));
+}
+
+#[test]
+fn a_queen_that_was_stopped_takes_nobody_for_dead() {
+    let queen = Queen::with(&["--live-intervals", "3", "--stale-intervals", "4"]);
+    queen.takes(&heartbeat("h", now_ms()));
+    assert!(signal(queen.pid(), "STOP"));
+    // Longer than the hive would be known.
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(signal(queen.pid(), "CONT"));
+    let hive = queen.hive("h");
+    assert_eq!(hive["state"], "live", "{hive}");
+    assert_eq!(hive["silences"], 0);
 }

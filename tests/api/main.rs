@@ -6,7 +6,7 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`stream`], [`operations`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`stream`], [`operations`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
@@ -38,6 +38,7 @@ mod options;
 mod pressure;
 mod problems;
 mod restart;
+mod route;
 mod sealing;
 mod shutdown;
 mod stream;

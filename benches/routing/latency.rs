@@ -29,6 +29,9 @@ pub(crate) struct Options {
     seconds: u64,
 }
 
+/// A way of searching for a model's best worker, and its name.
+type Search<'a> = (&'static str, &'a dyn Fn(&str));
+
 /// What a search may take at the 99th percentile, for the first of the numbers of models.
 const GOAL: Duration = Duration::from_micros(100);
 
@@ -70,7 +73,7 @@ fn measure(options: &Options, models: usize) -> Result<Duration> {
         });
         let names: Vec<String> = (0..models).map(|model| format!("model-{model}")).collect();
         let mut p99 = Duration::ZERO;
-        let searches: [(&str, &dyn Fn(&str)); 2] = [
+        let searches: [Search<'_>; 2] = [
             ("find_best_worker_for_model", &|model| {
                 black_box(registry.find_best_worker_for_model(model));
             }),

@@ -105,13 +105,13 @@ fn explained(mut refusal: NoWorker, learned: Option<Estimate>) -> NoWorker {
     refusal
 }
 
-fn lease(given_ms: Option<u64>) -> Result<Duration, Problem> {
+fn lease(given_ms: Option<u64>) -> Result<Duration, ApiError> {
     let ms = given_ms.unwrap_or(USUAL_LEASE_MS);
     if LEASE_MS.contains(&ms) {
         return Ok(Duration::from_millis(ms));
     }
     let detail = format!("{ms} is not in {}..={}", LEASE_MS.start(), LEASE_MS.end());
-    Err(Problem::field(Code::InvalidField, "lease_ms", &detail))
+    Err(Problem::field(Code::InvalidField, "lease_ms", &detail).into())
 }
 
 /// Ends a lease. One that has ended already, or never was, is gone as well.

@@ -75,7 +75,8 @@ impl Considered {
 }
 
 /// A request that no worker can take now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail}")]
 pub struct NoWorker {
     /// What became of each worker.
     pub considered: Considered,

@@ -1,12 +1,13 @@
 //! Routing: which worker takes a request. Pure: no clock, no lock, no randomness of its own.
 //!
 //! - [`rank()`]: how good a worker is, from its figures and its leases;
-//! - [`choose`]: the best of many that may take a request;
+//! - [`candidates`]: the best of many that may take a request;
 //! - [`considered`]: what became of each, in numbers and in a sentence.
 //!
 //! Invariant: absent is not zero. A worker with an unknown GPU utilisation is not idle, and one
 //! with unknown memory has no known capacity.
 
+pub mod candidates;
 pub mod considered;
 
 use std::cmp::Reverse;
@@ -16,6 +17,7 @@ use hive_contract::WorkerKey;
 use hive_contract::heartbeat::Worker;
 use hive_contract::units::{Count, Mebibytes};
 
+pub use self::candidates::Candidates;
 pub use self::considered::{Considered, NoWorker};
 
 /// What a request needs of a worker.
@@ -165,43 +167,6 @@ pub struct Filter<'a> {
     pub required_vram: Option<u64>,
     /// Only idle workers without leases.
     pub idle_only: bool,
-}
-
-/// The best candidate that satisfies a filter, by its place, and what became of the others.
-/// Each is counted in the first that applies of not live, excluded, not routable, busy or
-/// leased, no capacity.
-///
-/// Among equals `random(n)` decides, a number below `n`: each has the same chance if the numbers
-/// have.
-pub fn choose(
-    candidates: &[Candidate],
-    filter: &Filter<'_>,
-    mut random: impl FnMut(usize) -> usize,
-) -> (Option<usize>, Considered) {
-    let mut considered = Considered::default();
-    let mut best: Option<(Rank, usize)> = None;
-    let mut equals = 0;
-    for (at, candidate) in candidates.iter().enumerate() {
-        if filter.group.is_some_and(|group| group != candidate.group) {
-            continue;
-        }
-        considered.workers += 1;
-        if considered.rejects(candidate, filter) {
-            continue;
-        }
-        match best {
-            Some((rank, _)) if rank < candidate.rank => continue,
-            Some((rank, _)) if rank == candidate.rank => {
-                equals += 1;
-                if random(equals) > 0 {
-                    continue;
-                }
-            }
-            _ => equals = 1,
-        }
-        best = Some((candidate.rank, at));
-    }
-    (best.map(|(_, at)| at), considered)
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ impl<'a> Simulation<'a> {
         let end = START + WARM_UP + self.options.sim_minutes as i64 * 60 * SECOND;
         self.plan_requests(load, end);
         for hive in 0..self.hives.len() {
-            let phase = self.random.i64(..SECOND);
+            let phase = self.random.i64(0..SECOND);
             self.plan(START + phase, Event::Read { hive });
         }
         while let Some(Reverse((at, _, event))) = self.events.pop() {

@@ -15,7 +15,7 @@ use hive_contract::{Group, HiveId, WorkerKey};
 
 use super::hive::{HiveState, WorkerRef, port};
 use super::lease::{Book, Counts, LeaseId, WorkerLeases, same};
-use crate::scheduler::{Candidate, Considered, Filter, Wanted, choose, rank};
+use crate::scheduler::{Candidate, Candidates, Considered, Filter, Wanted, rank};
 
 /// Workers by model.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ type Place = Option<u32>;
 #[derive(Debug, Default)]
 struct Shelf {
     /// What is looked at in each search.
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     others: Vec<Shelved>,
 }
 
@@ -145,7 +145,7 @@ impl Index {
         group.workers += 1;
         self.workers += 1;
         let shelf = self.shelves.entry(worker.model.clone()?).or_default();
-        shelf.candidates.push(Candidate {
+        let place = shelf.candidates.push(Candidate {
             rank: rank(worker, WorkerLeases::default().sum()),
             live_from_ms: i64::MAX,
             live_until_ms: i64::MIN,
@@ -156,7 +156,7 @@ impl Index {
             routable: false,
         });
         shelf.others.push(Shelved { worker: reference, leases: WorkerLeases::default() });
-        u32::try_from(shelf.candidates.len() - 1).ok()
+        u32::try_from(place).ok()
     }
 
     /// Removes a worker of a hive's last reading, and its leases with it.
@@ -204,16 +204,16 @@ impl Index {
                 leases.newer_reading(&mut self.book);
             }
             let leased = leases.sum();
-            let candidate = &mut shelf.candidates[place];
-            *candidate = Candidate {
+            let candidate = Candidate {
                 rank: rank(worker, leased),
                 live_from_ms,
                 live_until_ms,
                 leases: leased.requests,
                 idle: worker.idle(),
                 routable: port(&worker.instance).is_some(),
-                ..*candidate
+                ..*shelf.candidates.get(place)
             };
+            shelf.candidates.set(place, candidate);
         }
     }
 
@@ -241,7 +241,7 @@ impl Index {
             required_vram: wanted.required_vram.map(Mebibytes::thousandths),
             idle_only: wanted.idle_only,
         };
-        let (best, mut considered) = choose(&shelf.candidates, &filter, |n| fastrand::usize(..n));
+        let (best, mut considered) = shelf.candidates.choose(&filter, |n| fastrand::usize(..n));
         considered.without_model = workers - considered.workers;
         considered.workers = workers;
         let found = best.map(|place| Found { worker: shelf.others[place].worker.clone(), place });
@@ -296,9 +296,12 @@ impl Shelf {
     fn rank_again(&mut self, place: usize) {
         let Shelved { worker, leases } = &self.others[place];
         let leased = leases.sum();
-        let candidate = &mut self.candidates[place];
-        candidate.rank = rank(worker, leased);
-        candidate.leases = leased.requests;
+        let candidate = Candidate {
+            rank: rank(worker, leased),
+            leases: leased.requests,
+            ..*self.candidates.get(place)
+        };
+        self.candidates.set(place, candidate);
     }
 }
 

@@ -120,6 +120,8 @@ pub struct Route {
     pub url: String,
     /// Keeps others away for a moment.
     pub lease: LeaseId,
+    /// How many leases the worker has with it.
+    pub leases: usize,
     /// When the lease ends by itself.
     pub expires: Timestamp,
     /// What became of the other workers.
@@ -351,18 +353,26 @@ impl HiveRegistry {
             return Err(NoWorker::new(wanted, considered));
         };
         let vram = wanted.required_vram.map_or(0, Mebibytes::thousandths);
-        let Some(lease) = index.lease(&found, vram, now_ms.saturating_add(lease_ms)) else {
+        let Some((lease, leases)) = index.lease(&found, vram, now_ms.saturating_add(lease_ms))
+        else {
             return Err(NoWorker::too_many_leases(considered, MAX_LEASES));
         };
         drop(index);
         let now = self.clock.now();
         let expires = Timestamp::from_millis(now.millis().saturating_add(lease_ms)).unwrap_or(now);
-        Ok(Route { worker: found.worker, url, lease, expires, considered })
+        Ok(Route { worker: found.worker, url, lease, leases, expires, considered })
     }
 
     /// Ends a lease before its time; whether there was one.
     pub fn release(&self, lease: LeaseId) -> bool {
         self.index().release(lease)
+    }
+
+    /// How many leases a worker has, now.
+    #[must_use]
+    pub fn leases_of(&self, worker: &WorkerRef) -> usize {
+        let (key, now_ms) = (worker.key(), self.now_ms());
+        self.index().leases(&key, now_ms)
     }
 
     /// How many leases each worker has, now.

@@ -85,7 +85,7 @@ pub(super) async fn route(
     let route = registry.route(&wanted, lease).map_err(|refusal| explained(refusal, learned))?;
     Ok(json(&Routed {
         worker_url: &route.url,
-        worker: view(&registry, &registry.leases(), &route.worker),
+        worker: view(&registry, route.leases, &route.worker),
         lease_id: route.lease.to_string(),
         expires: route.expires,
         considered: &route.considered,

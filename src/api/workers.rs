@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::params::{Params, PathParts, invalid};
 use super::problem::{ApiError, unknown};
 use super::response::json;
-use crate::registry::lease::Counts;
 use crate::registry::{self, HiveRegistry, WorkerRef};
 
 /// One worker as clients see it.
@@ -31,7 +30,7 @@ pub(super) struct WorkerView<'a> {
 /// Shows a worker.
 pub(super) fn view<'a>(
     registry: &HiveRegistry,
-    leases: &Counts,
+    leases: usize,
     worker: &'a WorkerRef,
 ) -> WorkerView<'a> {
     let hive = worker.hive();
@@ -44,7 +43,7 @@ pub(super) fn view<'a>(
         last_seen: hive.heard,
         idle: worker.idle(),
         free_vram_mb: worker.free_vram_mb(),
-        leases: leases.of(worker),
+        leases,
     }
 }
 
@@ -86,7 +85,7 @@ pub(super) async fn list(
             && min_free.is_none_or(|min| worker.free_vram_mb().is_some_and(|free| free >= min))
     });
     let leases = registry.leases();
-    let views = admitted.map(|worker| view(&registry, &leases, worker));
+    let views = admitted.map(|worker| view(&registry, leases.of(worker), worker));
     Ok(json(&Workers { workers: views.collect() }))
 }
 
@@ -98,5 +97,5 @@ pub(super) async fn one(
     let worker = registry
         .get_worker(&hive, &group, &instance)
         .ok_or_else(|| unknown("worker", format!("{hive}/{group}/{instance}")))?;
-    Ok(json(&view(&registry, &registry.leases(), &worker)))
+    Ok(json(&view(&registry, registry.leases_of(&worker), &worker)))
 }

@@ -248,8 +248,14 @@ impl Index {
         (found, considered)
     }
 
-    /// Leases a worker that was just found; `None` if there are too many leases.
-    pub(super) fn lease(&mut self, found: &Found, vram: u64, until_ms: i64) -> Option<LeaseId> {
+    /// Leases a worker that was just found: the lease, and how many the worker has with it.
+    /// `None` if there are too many leases.
+    pub(super) fn lease(
+        &mut self,
+        found: &Found,
+        vram: u64,
+        until_ms: i64,
+    ) -> Option<(LeaseId, usize)> {
         let shelf = self.shelves.get_mut(found.worker.model.as_ref()?)?;
         if self.book.is_full() {
             return None;
@@ -257,25 +263,38 @@ impl Index {
         let id = self.book.add(&found.worker, until_ms);
         shelf.others[found.place].leases.add(id, vram);
         shelf.rank_again(found.place);
-        Some(id)
+        Some((id, shelf.candidates.get(found.place).leases as usize))
     }
 
     /// Ends a lease; whether there was one.
     pub(super) fn release(&mut self, id: LeaseId) -> bool {
         let Some(key) = self.book.remove(id) else { return false };
-        let found = self.hives.get(&key.hive).and_then(|placed| {
-            let named = |w: &Worker| w.instance == key.instance && w.group == key.group;
-            let at = placed.hive.heartbeat.workers.iter().position(named)?;
-            let model = placed.hive.heartbeat.workers[at].model.as_ref()?;
-            Some((model, usize::try_from(placed.places[at]?).ok()?))
-        });
-        if let Some((model, place)) = found
-            && let Some(shelf) = self.shelves.get_mut(model)
+        if let Some((model, place)) = self.stands(&key)
+            && let Some(shelf) = self.shelves.get_mut(&model)
         {
             shelf.others[place].leases.remove(id);
             shelf.rank_again(place);
         }
         true
+    }
+
+    /// On which shelf a worker stands, and where.
+    fn stands(&self, key: &WorkerKey) -> Option<(ModelName, usize)> {
+        let Placed { hive, places } = self.hives.get(&key.hive)?;
+        let workers = &hive.heartbeat.workers;
+        let named = |w: &Worker| w.instance == key.instance && w.group == key.group;
+        let at = workers.iter().position(named)?;
+        Some((workers[at].model.clone()?, usize::try_from(places[at]?).ok()?))
+    }
+
+    /// How many leases a worker has.
+    pub(super) fn leases(&mut self, key: &WorkerKey, now_ms: i64) -> usize {
+        self.end_leases(now_ms);
+        let place = self.stands(key);
+        let candidate = place.and_then(|(model, place)| {
+            self.shelves.get(&model).map(|shelf| shelf.candidates.get(place))
+        });
+        candidate.map_or(0, |candidate| candidate.leases as usize)
     }
 
     fn end_leases(&mut self, now_ms: i64) {

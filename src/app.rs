@@ -1,7 +1,8 @@
 //! All wiring: builds the parts, starts the tasks, orders the shutdown.
 //!
 //! Invariant: the shutdown has an order. First nothing new is accepted and the streams end,
-//! then the writer drains its queue, then the file is closed. Every task is awaited.
+//! then nobody reads any more, then the writer drains its queue and closes the file. Every task
+//! is awaited.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,10 +14,10 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
-use crate::history::Reader;
 use crate::history::open::OpenError;
 use crate::history::warm::WarmError;
 use crate::history::writer::{self, WriterTask};
+use crate::history::{Reader, Writer};
 use crate::ingest::Ingest;
 use crate::registry::{HiveRegistry, awake};
 use crate::server;
@@ -50,6 +51,9 @@ pub struct App {
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
+    /// Keeps the writer from ending as long as anybody reads: whoever closes the file last
+    /// writes the log back into it, and a reader cannot.
+    hold: Writer,
     local_hive: Option<hive_agent::config::Config>,
     hives: usize,
     shutdown: CancellationToken,
@@ -89,7 +93,7 @@ impl App {
             registry: registry.clone(),
             estimates: estimates.clone(),
             feed,
-            writer,
+            writer: writer.clone(),
             reader: reader.clone(),
             exports: Exports::default(),
             clock,
@@ -105,6 +109,7 @@ impl App {
             address,
             router: api::router(state),
             writer: writer_task,
+            hold: writer,
             local_hive,
             hives,
             shutdown,
@@ -144,7 +149,7 @@ impl App {
         let stop = self.shutdown.clone();
         let learner =
             tokio::spawn(self.estimates.keep_fresh(self.reader.clone(), self.clock, stop));
-        // The router holds the way to the writer: it goes with the server.
+        // The router goes with the server, and with it all that can be written.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {
             let _ = collector.await;
@@ -152,6 +157,7 @@ impl App {
         let _ = ticker.await;
         let _ = learner.await;
         self.reader.close().await;
+        drop(self.hold);
         let _ = writer.await;
     }
 }

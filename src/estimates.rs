@@ -31,22 +31,19 @@ impl Estimates {
 
     /// Looks at the history at once and then again and again, until it is stopped.
     pub(crate) async fn keep_fresh(self, reader: Reader, clock: Clock, stop: CancellationToken) {
-        let look = async {
-            loop {
-                let begun = clock.monotonic_ms();
-                match vram::estimates(&reader, clock.now().millis()).await {
-                    Ok(fresh) => {
-                        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-                    }
-                    // The last ones stand meanwhile.
-                    Err(error) => tracing::warn!(
-                        error = %error, "how much memory models need cannot be learned now"
-                    ),
+        while !stop.is_cancelled() {
+            let begun = clock.monotonic_ms();
+            match vram::estimates(&reader, clock.now().millis(), &stop).await {
+                Ok(Some(fresh)) => *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh,
+                Ok(None) => return,
+                // The last ones stand meanwhile.
+                Err(error) => {
+                    tracing::warn!(error = %error, "what models need cannot be learned now");
                 }
-                let took = (clock.monotonic_ms() - begun).unsigned_abs();
-                tokio::time::sleep(PERIOD.max(Duration::from_millis(took) * ONE_IN)).await;
             }
-        };
-        tokio::select! { () = stop.cancelled() => {}, () = look => {} }
+            let took = Duration::from_millis((clock.monotonic_ms() - begun).unsigned_abs());
+            let pause = tokio::time::sleep(PERIOD.max(took * ONE_IN));
+            tokio::select! { () = stop.cancelled() => return, () = pause => {} }
+        }
     }
 }

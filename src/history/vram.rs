@@ -11,6 +11,7 @@ use futures_util::TryStreamExt;
 use hive_contract::text::ModelName;
 use hive_contract::units::Mebibytes;
 use sqlx::SqliteConnection;
+use tokio_util::sync::CancellationToken;
 
 use super::metric::VRAM;
 use super::reader::{ReadError, Reader};
@@ -31,18 +32,24 @@ pub struct Estimate {
 }
 
 /// The estimates of all models, from the seven days before `now_ms` (since the epoch) as far as
-/// they are sealed.
+/// they are sealed. `None` if it was stopped before.
 ///
 /// # Errors
 /// The history cannot be read now.
 pub async fn estimates(
     reader: &Reader,
     now_ms: i64,
-) -> Result<HashMap<ModelName, Estimate>, ReadError> {
+    stop: &CancellationToken,
+) -> Result<Option<HashMap<ModelName, Estimate>>, ReadError> {
     let mut read = reader.begin().await?;
-    let result = Usage::read(now_ms, &mut read).await.map_err(|error| read.error(error));
+    let usage = tokio::select! {
+        usage = Usage::read(now_ms, &mut read) => Some(usage),
+        () = stop.cancelled() => None,
+    };
+    let usage = usage.transpose().map_err(|error| read.error(error));
+    // Also when it was stopped: the file can only be closed cleanly when nobody reads.
     read.end().await;
-    Ok(result?.estimates())
+    Ok(usage?.map(Usage::estimates))
 }
 
 /// What was used, model by model.

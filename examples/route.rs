@@ -16,8 +16,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         http.post(format!("{queen}/v1/route")).content_type("application/json").send(wanted)?;
     let route: Value = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
     let Some(worker) = route["worker_url"].as_str() else {
-        // It says in numbers and in a sentence why no worker can take the request.
-        return Err(format!("{}\n{}", route["detail"], route["considered"]).into());
+        // Why no worker can take it, in a sentence; `considered` has the numbers.
+        eprintln!("{}", route["detail"].as_str().unwrap_or("that is no queen"));
+        std::process::exit(1);
     };
     println!("{worker} takes it");
 

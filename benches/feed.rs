@@ -6,29 +6,21 @@
 //! measures both ends. A subscriber is a bare socket whose bytes are searched for the hive's
 //! name: reading the feed costs as little as it can, and the queen and the kernel do the rest.
 
-#[path = "common/quantiles.rs"]
-mod quantiles;
-#[path = "common/queen.rs"]
-mod queen_process;
+mod queen;
 
-use std::error::Error;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ::queen::clock::Clock;
 use clap::Parser;
 use hive_agent::client::{Client, QueenUrl, Timeouts};
-use queen::clock::Clock;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::quantiles::quantiles;
-use self::queen_process::Queen;
-
-/// A failure ends the benchmark with its reason.
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use self::queen::{Queen, Result, quantiles};
 
 #[derive(Parser)]
 struct Args {
@@ -77,10 +69,11 @@ fn main() -> Result<()> {
     }
     let Args { hives, workers, subscribers, .. } = &args;
     println!("{hives} hives × {workers} workers at 1 Hz, {subscribers} subscribers");
-    let queen = Queen::start()?;
+    let home = tempfile::tempdir()?;
+    let queen = Queen::start(&home.path().join("queen.db"), &[])?;
     let before = queen.cpu_seconds()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (mut latencies, mut acknowledged) = runtime.block_on(measure(&args, &queen.url))?;
+    let (mut latencies, mut acknowledged) = runtime.block_on(measure(&args, queen.url()))?;
     let cores = (queen.cpu_seconds()? - before) / args.seconds as f64;
     latencies.sort_unstable();
     acknowledged.sort_unstable();

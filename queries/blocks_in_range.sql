@@ -5,4 +5,4 @@ SELECT group_concat(block) AS "blocks: String", group_concat(min_ts) AS "min_ts:
          WHERE raw = 1 AND max_ts >= ?1 AND min_ts < ?2
          UNION ALL
         SELECT block, min_ts, max_ts, raw FROM blocks
-         WHERE raw = 0 AND max_ts >= ?1 AND min_ts < ?2)
+         WHERE raw <> 1 AND max_ts >= ?1 AND min_ts < ?2)

@@ -1,2 +1,2 @@
--- Which block is older than minutes are kept? ?1: time (ms)
-SELECT block FROM blocks WHERE raw = 0 AND max_ts < ?1 ORDER BY block LIMIT 1
+-- Which block without single readings ends first, before a time? ?1: time (ms). max_ts: ms since the epoch
+SELECT block, max_ts FROM blocks WHERE raw <> 1 AND raw = 0 AND max_ts < ?1 ORDER BY max_ts LIMIT 1

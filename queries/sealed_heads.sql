@@ -1,11 +1,16 @@
--- What do sealed heartbeats say beside their workers and GPUs?
--- (at: place in the list asked for; columns as in the table)
+-- What do sealed heartbeats say beside their workers and GPUs? One row: a JSON array of
+-- [hive, ts: ms since the epoch, description, nine figures in thousandths, errors].
 -- ?1: a JSON array of [block, hive, ts: ms since the epoch]
-SELECT k.key + 0 AS "at!: i64", h.description, h.cpu_pct,
-       CAST(h.memory_used_mb AS REAL) AS "memory_used_mb: f64", h.load_1m,
-       CAST(h.uptime_s AS REAL) AS "uptime_s: f64", h.agent_cpu_pct,
-       CAST(h.agent_rss_mb AS REAL) AS "agent_rss_mb: f64", h.collect_ms, h.spooled,
-       CAST(h.gpu_age_ms AS REAL) AS "gpu_age_ms: f64", h.errors
+SELECT json_group_array(json_array(
+           h.hive, b.min_ts + h.ts, h.description, h.cpu_pct,
+           iif(typeof(h.memory_used_mb) = 'real', CAST(round(h.memory_used_mb * 1000) AS INTEGER), h.memory_used_mb * 1000),
+           h.load_1m,
+           iif(typeof(h.uptime_s) = 'real', CAST(round(h.uptime_s * 1000) AS INTEGER), h.uptime_s * 1000),
+           h.agent_cpu_pct,
+           iif(typeof(h.agent_rss_mb) = 'real', CAST(round(h.agent_rss_mb * 1000) AS INTEGER), h.agent_rss_mb * 1000),
+           h.collect_ms, h.spooled * 1000,
+           iif(typeof(h.gpu_age_ms) = 'real', CAST(round(h.gpu_age_ms * 1000) AS INTEGER), h.gpu_age_ms * 1000),
+           h.errors)) AS "rows!: String"
   FROM json_each(?1) AS k
  CROSS JOIN blocks AS b ON b.block = k.value ->> 0
  CROSS JOIN heartbeats AS h

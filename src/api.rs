@@ -91,6 +91,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/history/query", get(history::query).post(history::query_posted))
         .route("/v1/history/metrics", get(history::metrics))
         .route("/v1/history/labels/{name}/values", get(history::label_values))
+        .route("/v1/history/events", get(history::events::events))
         .route("/v1/history/export", get(history::export::export))
         .route("/v1/history/hives/{id}/availability", get(history::availability::availability))
         .route("/healthz", get(operations::healthz))

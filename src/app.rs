@@ -4,8 +4,10 @@
 //! then nobody reads any more, then the writer drains its queue and closes the file. Every task
 //! is awaited.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use hive_contract::HiveId;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +17,13 @@ use crate::config::Config;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
 use crate::history::open::OpenError;
+use crate::history::reader::ReadError;
 use crate::history::warm::WarmError;
 use crate::history::writer::{self, WriterTask};
-use crate::history::{Reader, Writer};
+use crate::history::{Reader, Writer, events};
 use crate::ingest::Ingest;
-use crate::registry::{HiveRegistry, awake};
+use crate::liveness;
+use crate::registry::HiveRegistry;
 use crate::server;
 
 /// Why the queen could not start.
@@ -31,6 +35,9 @@ pub enum StartError {
     /// The newest readings cannot be read.
     #[error(transparent)]
     Warm(#[from] WarmError),
+    /// The history cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; is another queen running, or is the port taken? (--bind)")]
     Bind {
@@ -45,9 +52,7 @@ pub enum StartError {
 pub struct App {
     listener: TcpListener,
     reader: Reader,
-    registry: HiveRegistry,
     estimates: Estimates,
-    clock: Clock,
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
@@ -55,8 +60,17 @@ pub struct App {
     /// writes the log back into it, and a reader cannot.
     hold: Writer,
     local_hive: Option<hive_agent::config::Config>,
+    liveness: Liveness,
     hives: usize,
     shutdown: CancellationToken,
+}
+
+/// What is needed to tell when hives come and go.
+struct Liveness {
+    registry: HiveRegistry,
+    writer: Writer,
+    clock: Clock,
+    online: HashSet<HiveId>,
 }
 
 impl App {
@@ -86,11 +100,14 @@ impl App {
         let ingest =
             Ingest::new(registry.clone(), writer.clone(), feed.clone(), clock, config.limits.raw);
         let reader = Reader::new(&config.db, config.query_timeout);
+        let online = events::hives_online(&reader).await?;
+        let liveness =
+            Liveness { registry: registry.clone(), writer: writer.clone(), clock, online };
         let estimates = Estimates::default();
         let shutdown_streams = shutdown.clone();
         let state = ApiState {
             ingest,
-            registry: registry.clone(),
+            registry,
             estimates: estimates.clone(),
             feed,
             writer: writer.clone(),
@@ -102,15 +119,14 @@ impl App {
         let local_hive = config.local_hive.then(|| local_hive(address));
         Ok(Self {
             reader,
-            registry,
             estimates,
-            clock,
             listener,
             address,
             router: api::router(state),
             writer: writer_task,
             hold: writer,
             local_hive,
+            liveness,
             hives,
             shutdown,
         })
@@ -136,7 +152,9 @@ impl App {
 
     /// Serves until the shutdown token is cancelled, then ends everything in order.
     pub async fn run(self) {
-        let writer = tokio::spawn(self.writer.run());
+        let runtime = tokio::runtime::Handle::current();
+        // A thread of its own: SQLite works on it.
+        let writer = std::thread::spawn(move || runtime.block_on(self.writer.run()));
         let collector = self.local_hive.map(|config| {
             let stop = self.shutdown.clone();
             tokio::spawn(async move {
@@ -145,32 +163,21 @@ impl App {
                 }
             })
         });
-        let ticker = tokio::spawn(tick(self.registry, self.shutdown.clone()));
+        let Liveness { registry, writer: records, clock, online } = self.liveness;
         let stop = self.shutdown.clone();
-        let learner =
-            tokio::spawn(self.estimates.keep_fresh(self.reader.clone(), self.clock, stop));
+        let liveness = tokio::spawn(liveness::watch(registry, records, clock, online, stop));
+        let stop = self.shutdown.clone();
+        let learner = tokio::spawn(self.estimates.keep_fresh(self.reader.clone(), clock, stop));
         // The router goes with the server, and with it all that can be written.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {
             let _ = collector.await;
         }
-        let _ = ticker.await;
+        let _ = liveness.await;
         let _ = learner.await;
         self.reader.close().await;
         drop(self.hold);
-        let _ = writer.await;
-    }
-}
-
-/// Lets the registry know that the queen runs.
-async fn tick(registry: HiveRegistry, stop: CancellationToken) {
-    let mut interval = tokio::time::interval(awake::TICK);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = interval.tick() => registry.tick(),
-        }
+        let _ = tokio::task::spawn_blocking(|| writer.join()).await;
     }
 }
 

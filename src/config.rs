@@ -39,6 +39,25 @@ pub enum Command {
     Serve(Options),
     /// Check the options and the file given with --config, print what they come to, and exit
     CheckConfig(Options),
+    /// Copy the database to a new file, of one moment, whether a queen runs on it or not
+    Backup(BackupOptions),
+}
+
+/// What to copy, and where to.
+#[derive(Debug, Args)]
+pub struct BackupOptions {
+    /// The new file. Nothing is overwritten
+    #[arg(value_name = "FILE")]
+    pub to: PathBuf,
+    /// A TOML file with the options of `serve`, of which `db` and `min_free_disk` count here
+    #[arg(long, env = "QUEEN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The database file [default: queen.db]
+    #[arg(long, env = "QUEEN_DB", value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// How much of the database's disk stays free [default: 1GiB]
+    #[arg(long, env = "QUEEN_MIN_FREE_DISK", value_name = "SIZE")]
+    pub min_free_disk: Option<Size>,
 }
 
 /// The options, as flags, environment variables, or keys of the file.

@@ -2,71 +2,127 @@
 //!
 //! Invariant: an event that carries an id is durable, and ids only grow along the feed.
 //!
-//! Invariant: a heartbeat is encoded once, by the first subscriber that needs it, and all
-//! send the same bytes. A slow subscriber never slows the others: it loses its place in a ring
-//! of [`RING_EVENTS`] events and is told so with a `gap`.
+//! Invariant: a heartbeat is encoded once, by the first subscriber that needs it, and all that
+//! want the whole of it send the same bytes. A slow subscriber never slows the others: it loses
+//! its place in a ring of [`RING_EVENTS`] events and reads what it missed from the history.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use hive_contract::event::HiveTelemetry;
+use hive_contract::event::{HiveTelemetry, Lifecycle};
+use hive_contract::heartbeat::Worker;
 use hive_contract::{Heartbeat, HiveId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
-/// Events that a subscriber may be behind before it is told of a gap.
+/// Events that a subscriber may be behind before it must read them from the history.
 pub const RING_EVENTS: usize = 4096;
 
-/// A heartbeat on the feed.
+/// Something on the feed.
 #[derive(Debug)]
 pub struct Event {
     /// Its id in the history; none if it could not be stored.
     pub id: Option<i64>,
-    /// The reading.
-    pub heartbeat: Arc<Heartbeat>,
-    /// It was not the newest of its hive when it arrived.
-    pub late: bool,
+    /// What it says.
+    pub content: Content,
     sse: OnceLock<Bytes>,
     ndjson: OnceLock<Bytes>,
 }
 
+/// What an event says.
+#[derive(Debug)]
+pub enum Content {
+    /// A hive's reading.
+    Heartbeat {
+        /// The reading.
+        heartbeat: Arc<Heartbeat>,
+        /// It was not the newest of its hive when it arrived.
+        late: bool,
+    },
+    /// Something that happened.
+    Lifecycle(Lifecycle),
+}
+
 impl Event {
-    /// One that is on disk.
-    #[must_use]
-    pub fn durable(id: i64, heartbeat: Arc<Heartbeat>, late: bool) -> Self {
-        Self { id: Some(id), heartbeat, late, sse: OnceLock::new(), ndjson: OnceLock::new() }
+    fn new(id: Option<i64>, content: Content) -> Self {
+        Self { id, content, sse: OnceLock::new(), ndjson: OnceLock::new() }
     }
 
-    /// One from a snapshot.
+    /// A heartbeat that is on disk.
+    #[must_use]
+    pub fn durable(id: i64, heartbeat: Arc<Heartbeat>, late: bool) -> Self {
+        Self::new(Some(id), Content::Heartbeat { heartbeat, late })
+    }
+
+    /// A heartbeat from a snapshot.
     #[must_use]
     pub fn snapshot(published: Published) -> Self {
         let Published { id, heartbeat } = published;
-        Self { id, heartbeat, late: false, sse: OnceLock::new(), ndjson: OnceLock::new() }
+        Self::new(id, Content::Heartbeat { heartbeat, late: false })
     }
 
-    /// One that could not be stored and is only shown.
+    /// A heartbeat that could not be stored and is only shown.
     #[must_use]
     pub fn volatile(heartbeat: Arc<Heartbeat>) -> Self {
-        Self { id: None, heartbeat, late: false, sse: OnceLock::new(), ndjson: OnceLock::new() }
+        Self::new(None, Content::Heartbeat { heartbeat, late: false })
+    }
+
+    /// Something that happened and is on disk.
+    #[must_use]
+    pub fn lifecycle(event: Lifecycle) -> Self {
+        Self::new(event.id, Content::Lifecycle(event))
     }
 
     /// The event as an SSE frame, blank line included.
     pub fn sse(&self) -> Bytes {
-        self.sse.get_or_init(|| frame(self.id, "heartbeat", &self.telemetry(None))).clone()
+        self.sse.get_or_init(|| self.encode(Form::Sse, None)).clone()
     }
 
     /// The event as a line of JSON, its id inside.
     pub fn ndjson(&self) -> Bytes {
-        self.ndjson.get_or_init(|| line(&self.telemetry(self.id))).clone()
+        self.ndjson.get_or_init(|| self.encode(Form::Ndjson, None)).clone()
     }
 
-    fn telemetry(&self, id: Option<i64>) -> HiveTelemetry<'_> {
-        HiveTelemetry { id, ..HiveTelemetry::of(&self.heartbeat, self.late) }
+    /// The event in the form asked for, of a heartbeat only these workers.
+    pub fn encode(&self, form: Form, workers: Option<Vec<&Worker>>) -> Bytes {
+        let inner = if form == Form::Ndjson { self.id } else { None };
+        match &self.content {
+            Content::Heartbeat { heartbeat, late } => {
+                let mut telemetry =
+                    HiveTelemetry { id: inner, ..HiveTelemetry::of(heartbeat, *late) };
+                if let Some(workers) = workers {
+                    telemetry.workers = workers;
+                }
+                form.encode(self.id, "heartbeat", &telemetry)
+            }
+            Content::Lifecycle(event) => {
+                form.encode(self.id, "lifecycle", &Lifecycle { id: inner, ..event.clone() })
+            }
+        }
+    }
+}
+
+/// The two forms of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Server-sent events.
+    Sse,
+    /// JSON, one object a line.
+    Ndjson,
+}
+
+impl Form {
+    /// Data in this form; the id and the event's name stand beside it in SSE only.
+    pub fn encode(self, id: Option<i64>, event: &str, data: &impl serde::Serialize) -> Bytes {
+        match self {
+            Self::Sse => frame(id, event, data),
+            Self::Ndjson => line(data),
+        }
     }
 }
 
 /// An SSE frame: id and event lines, the data on one line, and the blank line.
-pub fn frame(id: Option<i64>, event: &str, data: &impl serde::Serialize) -> Bytes {
+fn frame(id: Option<i64>, event: &str, data: &impl serde::Serialize) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     if let Some(id) = id {
         out.extend_from_slice(b"id: ");
@@ -82,7 +138,7 @@ pub fn frame(id: Option<i64>, event: &str, data: &impl serde::Serialize) -> Byte
 }
 
 /// A line of JSON.
-pub fn line(data: &impl serde::Serialize) -> Bytes {
+fn line(data: &impl serde::Serialize) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     push_json(&mut out, data);
     out.push(b'\n');
@@ -102,11 +158,20 @@ pub struct Feed {
 #[derive(Debug)]
 struct Inner {
     events: broadcast::Sender<Arc<Event>>,
-    /// The newest published heartbeat of each hive. Its lock is held while an event is published
-    /// and while a subscriber joins, so that a snapshot and the stream after it have no hole
-    /// and no double. Publishing takes well under a microsecond an event; a std mutex does.
-    newest: Mutex<HashMap<HiveId, Published>>,
+    /// Its lock is held while an event is published and while a subscriber joins, so that a
+    /// snapshot and the stream after it have no hole and no double. Publishing takes well under
+    /// a microsecond an event; a std mutex does.
+    published: Mutex<State>,
     places: Arc<Semaphore>,
+}
+
+/// What was published so far.
+#[derive(Debug, Default)]
+struct State {
+    /// The newest heartbeat of each hive.
+    newest: HashMap<HiveId, Published>,
+    /// The last id; what has a greater one is still to come.
+    last_id: i64,
 }
 
 /// A heartbeat as it was published.
@@ -123,8 +188,8 @@ pub struct Published {
 pub struct Subscription {
     /// What comes from now on.
     pub events: broadcast::Receiver<Arc<Event>>,
-    /// The newest heartbeat of each hive as of now, by id.
-    pub newest: Vec<Published>,
+    /// What has an id up to this is not among them.
+    pub last_id: i64,
     _place: OwnedSemaphorePermit,
 }
 
@@ -134,19 +199,24 @@ impl Feed {
     pub fn new(max_streams: usize) -> Self {
         let (events, _) = broadcast::channel(RING_EVENTS);
         let places = Arc::new(Semaphore::new(max_streams.min(Semaphore::MAX_PERMITS)));
-        Self { inner: Arc::new(Inner { events, newest: Mutex::default(), places }) }
+        Self { inner: Arc::new(Inner { events, published: Mutex::default(), places }) }
+    }
+
+    fn published(&self) -> MutexGuard<'_, State> {
+        self.inner.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows events to all subscribers, in their order.
     pub fn publish(&self, events: impl IntoIterator<Item = Event>) {
-        let mut newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.published();
         for event in events {
-            if !event.late {
-                let published = Published { id: event.id, heartbeat: Arc::clone(&event.heartbeat) };
-                match newest.get_mut(&event.heartbeat.hive.id) {
+            state.last_id = event.id.unwrap_or(state.last_id);
+            if let Content::Heartbeat { heartbeat, late: false } = &event.content {
+                let published = Published { id: event.id, heartbeat: Arc::clone(heartbeat) };
+                match state.newest.get_mut(&heartbeat.hive.id) {
                     Some(entry) => *entry = published,
                     None => {
-                        newest.insert(event.heartbeat.hive.id.clone(), published);
+                        state.newest.insert(heartbeat.hive.id.clone(), published);
                     }
                 }
             }
@@ -155,20 +225,35 @@ impl Feed {
         }
     }
 
-    /// Takes over what was published before the start.
-    pub fn prime(&self, id: i64, heartbeat: Arc<Heartbeat>) {
-        let mut newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.insert(heartbeat.hive.id.clone(), Published { id: Some(id), heartbeat });
+    /// Goes on after the last id from before the start.
+    pub fn start_after(&self, id: i64) {
+        self.published().last_id = id;
     }
 
-    /// Joins the feed; `None` when every place is taken.
+    /// Takes over what was published before the start.
+    pub fn prime(&self, id: i64, heartbeat: Arc<Heartbeat>) {
+        let hive = heartbeat.hive.id.clone();
+        self.published().newest.insert(hive, Published { id: Some(id), heartbeat });
+    }
+
+    /// Joins the feed, with the newest heartbeat of each hive as of now, by id; `None` when
+    /// every place is taken.
     #[must_use]
-    pub fn subscribe(&self) -> Option<Subscription> {
+    pub fn subscribe(&self) -> Option<(Subscription, Vec<Published>)> {
         let place = Arc::clone(&self.inner.places).try_acquire_owned().ok()?;
-        let newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.published();
         let events = self.inner.events.subscribe();
-        let mut newest: Vec<Published> = newest.values().cloned().collect();
+        let mut newest: Vec<Published> = state.newest.values().cloned().collect();
+        let subscription = Subscription { events, last_id: state.last_id, _place: place };
+        drop(state);
         newest.sort_unstable_by_key(|published| published.id);
-        Some(Subscription { events, newest, _place: place })
+        Some((subscription, newest))
+    }
+
+    /// Joins anew at the end: what has an id up to the subscription's new last one is passed over.
+    pub fn rejoin(&self, subscription: &mut Subscription) {
+        let state = self.published();
+        subscription.events = self.inner.events.subscribe();
+        subscription.last_id = state.last_id;
     }
 }

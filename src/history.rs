@@ -1,6 +1,8 @@
 //! The history: every heartbeat, in one SQLite file. The only place that speaks SQL.
 //!
 //! - [`mod@open`]: opens, checks and migrates the file, and holds the lock that keeps others out;
+//! - `identity`: whether the file is ours;
+//! - [`mod@backup`]: a copy of it;
 //! - [`writer`]: the one task that writes: group commit, acknowledgement, publication;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
 //! - `transaction`: begin, commit, give up;
@@ -11,6 +13,7 @@
 //! - `roll`: minutes become hours;
 //! - [`retention`]: what is too old or too much goes;
 //! - `upkeep`: the three of them, a slice at a time between heartbeats;
+//! - `wal`: how large the write-ahead log is;
 //! - `cleaning`: what was given up half-way goes;
 //! - `rollup`: mergeable sums, and the columns that hold them;
 //! - [`export`], [`availability`]: what came in, and what did not;
@@ -28,18 +31,28 @@
 //! changes nothing and is acknowledged again.
 
 pub mod availability;
+pub mod backup;
+mod beside;
+mod checkpoint;
 mod cleaning;
 mod codec;
 mod dictionary;
+pub mod events;
 pub mod export;
+mod identity;
+mod ids;
 mod insert;
+mod lifecycle;
 mod live;
 pub mod metric;
 pub mod open;
+#[cfg(test)]
+mod plans;
 pub mod query;
 mod raw;
 pub mod reader;
 pub mod readings;
+pub mod replay;
 pub mod retention;
 mod roll;
 mod rollup;
@@ -47,9 +60,11 @@ mod seal;
 mod transaction;
 mod upkeep;
 pub mod vram;
+mod wal;
 pub mod warm;
 pub mod writer;
 
+pub use backup::{BackupError, backup};
 pub use open::{Durability, OpenError, open};
 pub use reader::Reader;
 pub use writer::{Ack, Storage, WriteError, Writer};

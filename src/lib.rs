@@ -10,6 +10,7 @@
 //! - [`registry`]: the newest reading of every hive;
 //! - [`scheduler`]: which worker takes a request;
 //! - [`estimates`]: how much memory a model needs, learned from the history;
+//! - [`liveness`]: when hives come and go;
 //! - [`feed`]: the live stream;
 //! - [`history`]: the only place that speaks SQL;
 //! - [`clock`]: time as an argument.
@@ -22,6 +23,7 @@ pub mod estimates;
 pub mod feed;
 pub mod history;
 pub mod ingest;
+pub mod liveness;
 pub mod registry;
 pub mod scheduler;
 pub mod server;

@@ -1,12 +1,15 @@
 //! The queen's program: parses the configuration, binds, and runs until a signal comes.
 
 use std::error::Error;
-use std::io::Write;
+use std::fmt;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use queen::app::App;
-use queen::config::{Cli, Command, Config, Options};
+use queen::config::{BackupOptions, Cli, Command, Config, Options};
+use queen::history;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         None => serve(cli.serve),
         Some(Command::Serve(options)) => serve(options),
         Some(Command::CheckConfig(options)) => check_config(options),
+        Some(Command::Backup(options)) => backup(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,8 +55,30 @@ fn chain(error: &dyn Error) -> String {
 
 fn check_config(options: Options) -> Result<(), Box<dyn Error>> {
     let config = Config::load(options)?;
-    println!("{config:#?}");
-    Ok(())
+    print(format_args!("{config:#?}"))
+}
+
+fn backup(options: BackupOptions) -> Result<(), Box<dyn Error>> {
+    let BackupOptions { to, config, db, min_free_disk } = options;
+    let config = Config::load(Options { config, db, min_free_disk, ..Options::default() })?;
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let copied = history::backup(&config.db, &to, config.limits.min_free_disk);
+    let mebibytes = runtime.block_on(copied)? as f64 / (1 << 20) as f64;
+    print(format_args!(
+        "{} was copied to {}: {mebibytes:.1} MiB in {:.1} s",
+        config.db.display(),
+        to.display(),
+        began.elapsed().as_secs_f64()
+    ))
+}
+
+/// A line on standard output; that its reader has seen enough is no error.
+fn print(line: fmt::Arguments<'_>) -> Result<(), Box<dyn Error>> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {

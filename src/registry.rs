@@ -2,7 +2,6 @@
 //!
 //! - [`hive`]: what is known of one hive, and of each worker on it;
 //! - [`liveness`]: when a hive counts as live, stale or offline;
-//! - `awake`: time during which the queen ran;
 //! - `index`: the workers by model;
 //! - [`lease`]: what was promised of a worker since its last reading.
 //!
@@ -65,7 +64,6 @@
 //! # }
 //! ```
 
-pub(crate) mod awake;
 pub mod hive;
 mod index;
 pub mod lease;
@@ -85,7 +83,6 @@ pub use self::hive::{HiveState, WorkerRef};
 pub use self::lease::LeaseId;
 pub use self::liveness::{Liveness, State};
 
-use self::awake::Awake;
 use self::index::Index;
 use self::lease::{Counts, MAX_LEASES};
 use self::liveness::{Steadiness, Windows};
@@ -139,7 +136,6 @@ pub struct HiveRegistry {
     max_hives: usize,
     liveness: Liveness,
     clock: Clock,
-    awake: Arc<Awake>,
 }
 
 impl HiveRegistry {
@@ -154,7 +150,6 @@ impl HiveRegistry {
             max_hives,
             liveness,
             clock,
-            awake: Arc::default(),
         }
     }
 
@@ -185,14 +180,14 @@ impl HiveRegistry {
     }
 
     /// A hive that is heard now and was not known.
-    fn fresh(&self, heartbeat: Arc<Heartbeat>, heard: Timestamp) -> HiveState {
+    fn fresh(&self, heartbeat: Arc<Heartbeat>, received: Timestamp) -> HiveState {
         HiveState {
-            heard,
-            heard_ms: self.now_ms(),
+            received,
+            heard_ms: self.clock.monotonic_ms(),
             warm: false,
             steadiness: Steadiness::default(),
             windows: Windows::of(self.liveness, HiveState::interval(&heartbeat)),
-            clock_skew_ms: heartbeat.timestamp.millis_since(heard),
+            clock_skew_ms: heartbeat.timestamp.millis_since(received),
             heartbeat,
         }
     }
@@ -234,17 +229,6 @@ impl HiveRegistry {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Milliseconds during which the queen ran.
-    fn now_ms(&self) -> i64 {
-        self.awake.at(self.clock.monotonic_ms())
-    }
-
-    /// To be called every [`awake::TICK`] while the queen runs; a pause is then not taken for a
-    /// silence of the hives.
-    pub(crate) fn tick(&self) {
-        self.awake.tick(self.clock.monotonic_ms());
-    }
-
     /// The newest reading of a hive.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<HiveState>> {
@@ -262,19 +246,19 @@ impl HiveRegistry {
     /// How recently a hive was heard, now.
     #[must_use]
     pub fn state(&self, hive: &HiveState) -> State {
-        hive.state(self.now_ms())
+        hive.state(self.clock.monotonic_ms())
     }
 
     /// Milliseconds since a hive was heard.
     #[must_use]
     pub fn age_ms(&self, hive: &HiveState) -> i64 {
-        hive.age_ms(self.now_ms())
+        hive.age_ms(self.clock.monotonic_ms())
     }
 
     /// How often a hive fell silent and came back in the last ten minutes.
     #[must_use]
     pub fn silences(&self, hive: &HiveState) -> u32 {
-        hive.steadiness.silences(self.now_ms())
+        hive.steadiness.silences(self.clock.monotonic_ms())
     }
 
     /// The workers of a hive, as of its newest reading; none if it is not known.
@@ -315,7 +299,7 @@ impl HiveRegistry {
     #[must_use]
     pub fn find_workers_with_model(&self, model: &str) -> Vec<WorkerRef> {
         let mut workers = self.index().with_model(model);
-        let now_ms = self.now_ms();
+        let now_ms = self.clock.monotonic_ms();
         workers.retain(|worker| worker.hive().state(now_ms) == State::Live);
         workers.sort_unstable_by(|a, b| a.place().cmp(&b.place()));
         workers
@@ -333,7 +317,7 @@ impl HiveRegistry {
     /// request, take a [`route`](Self::route).
     #[must_use]
     pub fn find_best_worker_for_model(&self, model: &str) -> Option<WorkerRef> {
-        let now_ms = self.now_ms();
+        let now_ms = self.clock.monotonic_ms();
         let (found, _) = self.index().find(&Wanted::idle(model), now_ms);
         found.map(|found| found.worker)
     }
@@ -345,7 +329,7 @@ impl HiveRegistry {
     /// No worker can take the request now.
     pub fn route(&self, wanted: &Wanted<'_>, lease: Duration) -> Result<Route, NoWorker> {
         let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-        let now_ms = self.now_ms();
+        let now_ms = self.clock.monotonic_ms();
         let mut index = self.index();
         let (found, considered) = index.find(wanted, now_ms);
         let Some((url, found)) = found.and_then(|found| Some((found.worker.url()?, found))) else {
@@ -371,14 +355,14 @@ impl HiveRegistry {
     /// How many leases a worker has, now.
     #[must_use]
     pub fn leases_of(&self, worker: &WorkerRef) -> usize {
-        let (key, now_ms) = (worker.key(), self.now_ms());
+        let (key, now_ms) = (worker.key(), self.clock.monotonic_ms());
         self.index().leases(&key, now_ms)
     }
 
     /// How many leases each worker has, now.
     #[must_use]
     pub fn leases(&self) -> Counts {
-        let now_ms = self.now_ms();
+        let now_ms = self.clock.monotonic_ms();
         self.index().lease_counts(now_ms)
     }
 }
@@ -391,8 +375,12 @@ fn renewed(old: &HiveState, fresh: HiveState) -> (Update, HiveState) {
             let heard_ms = fresh.heard_ms.max(old.heard_ms);
             (Update::Newest, HiveState { steadiness, heard_ms, ..fresh })
         }
-        std::cmp::Ordering::Equal => (Update::Same, old.heard_again(fresh.heard, fresh.heard_ms)),
-        std::cmp::Ordering::Less => (Update::Older, old.heard_again(fresh.heard, fresh.heard_ms)),
+        std::cmp::Ordering::Equal => {
+            (Update::Same, old.heard_again(fresh.received, fresh.heard_ms))
+        }
+        std::cmp::Ordering::Less => {
+            (Update::Older, old.heard_again(fresh.received, fresh.heard_ms))
+        }
     }
 }
 

@@ -4,16 +4,22 @@
 //! at once, requests under way get their answer, and what is still open after
 //! [`GRACE`] is dropped.
 
+mod patience;
+
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use self::patience::PATIENCE;
+use self::patience::Patient;
 
 /// How long requests under way may take when the queen stops.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -67,12 +73,14 @@ async fn connection(
 ) {
     // Small frames must not wait for more to come.
     let _ = stream.set_nodelay(true);
+    // A client that is gone without a word is given up in the same time as one that takes nothing.
+    let _ = set_tcp_user_timeout(&stream, PATIENCE.as_millis() as u32);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     // How a connection ends is the client's affair: it went away, or sent no HTTP.
     tokio::select! {

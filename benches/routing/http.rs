@@ -7,8 +7,7 @@ use queen::clock::Clock;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::quantiles::quantiles;
-use crate::queen_process::Queen;
+use crate::queen_process::{Queen, quantiles};
 use crate::{Result, fleet};
 
 #[derive(clap::Args)]
@@ -41,10 +40,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) fn run(options: &Options) -> Result<()> {
     let Options { http_hives: hives, http_workers: workers, http_routes: routes, .. } = options;
     println!("{hives} hives × {workers} workers at 1 Hz, {routes} routes/s over HTTP");
-    let queen = Queen::start()?;
+    let home = tempfile::tempdir()?;
+    let queen = Queen::start(&home.path().join("queen.db"), &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let before = queen.cpu_seconds()?;
-    let mut took = runtime.block_on(measure(options, &queen.url))?;
+    let mut took = runtime.block_on(measure(options, queen.url()))?;
     let cores = (queen.cpu_seconds()? - before) / options.http_seconds as f64;
     let routed = took.iter().filter(|(status, _)| *status == 200).count();
     let answered = took.len();

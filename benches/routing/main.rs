@@ -13,18 +13,13 @@
 mod fleet;
 mod http;
 mod latency;
-#[path = "../common/quantiles.rs"]
-mod quantiles;
-#[path = "../common/queen.rs"]
+#[path = "../queen/mod.rs"]
 mod queen_process;
 mod simulate;
 
-use std::error::Error;
-
 use clap::Parser;
 
-/// A failure ends the benchmark with its reason.
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use self::queen_process::Result;
 
 #[derive(Parser)]
 struct Args {

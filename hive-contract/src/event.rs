@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::bounded::Bounded;
 use crate::heartbeat::{Gpu, Heartbeat, MAX_GPUS, Node, Worker};
 use crate::ids::HiveId;
+use crate::lifecycle::EventKind;
 use crate::time::Timestamp;
 
 /// One heartbeat of one hive.
@@ -43,6 +44,25 @@ impl<'a> HiveTelemetry<'a> {
             backfill,
         }
     }
+}
+
+/// Something that happened to a hive, a worker, or the history.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "lifecycle")]
+pub struct Lifecycle {
+    /// The id in the history, in ndjson; SSE carries it in its own line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// What.
+    pub kind: EventKind,
+    /// When; of a worker or a GPU, when the reading was taken that shows it first.
+    pub timestamp: Timestamp,
+    /// To which hive.
+    pub hive_id: Option<HiveId>,
+    /// To which worker: `group/instance`.
+    pub worker: Option<String>,
+    /// A JSON object that depends on the kind.
+    pub detail: serde_json::Value,
 }
 
 /// The state of the whole fleet, every 2.5 s.

@@ -10,6 +10,7 @@
 //! - [`heartbeat`]: what a hive says about itself once a second;
 //! - [`parse`]: bytes to a [`Heartbeat`], or the reason why not;
 //! - [`event`]: what the live feed sends;
+//! - [`lifecycle`]: what happens to hives and workers;
 //! - [`problem`]: what every error looks like.
 //!
 //! Invariant: parse, don't validate. Every type here can only be built from a value
@@ -21,6 +22,7 @@ pub mod bounded;
 pub mod event;
 pub mod heartbeat;
 pub mod ids;
+pub mod lifecycle;
 pub mod parse;
 pub mod problem;
 pub mod text;
@@ -29,5 +31,6 @@ pub mod units;
 
 pub use heartbeat::Heartbeat;
 pub use ids::{Group, HiveId, Instance, WorkerKey};
+pub use lifecycle::EventKind;
 pub use problem::{Code, Problem};
 pub use time::Timestamp;

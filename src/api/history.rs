@@ -2,11 +2,12 @@
 //! [`export`] and the [`availability`] have their own files.
 
 pub(super) mod availability;
+pub(super) mod events;
 pub(super) mod export;
 mod format;
 mod given;
 mod parse;
-mod time;
+pub(super) mod time;
 
 use axum::extract::State;
 use axum::http::HeaderMap;

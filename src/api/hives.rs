@@ -42,7 +42,7 @@ fn view<'a, W>(registry: &HiveRegistry, state: &'a HiveState, workers: W) -> Hiv
         operational_status: hive.operational_status.as_ref().map(|text| text.as_str()),
         health_status: hive.health_status.as_ref().map(|text| text.as_str()),
         state: registry.state(state),
-        last_seen: state.heard,
+        last_seen: state.received,
         timestamp: *timestamp,
         age_ms: registry.age_ms(state),
         clock_skew_ms: state.clock_skew_ms(),

@@ -1,5 +1,20 @@
 //! `GET /v1/heartbeats/stream`: the live feed as SSE, or as lines of JSON.
+//!
+//! A stream first catches up, if it is to go on where another one ended, and then follows the
+//! feed. One that falls too far behind catches up from the history again.
+//!
+//! Invariant: ids grow along a stream. What has an id is sent once, or a `gap` names it.
+//!
+//! Invariant: a stream holds one chunk of the history, or one event, and what waits for the end
+//! of its interval: at most the newest heartbeat of each hive.
 
+mod resume;
+mod summary;
+mod thin;
+mod wanted;
+
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,17 +23,22 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::Stream;
-use hive_contract::event::{Gap, GapReason, QueenSummary};
-use hive_contract::{Code, HiveId, Problem};
+use hive_contract::event::{Gap, GapReason};
+use hive_contract::{Code, Problem};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::resume::Resume;
+use self::thin::Thin;
+use self::wanted::Wanted;
 use super::params::Params;
 use super::problem::ApiError;
 use crate::clock::Clock;
-use crate::feed::{self, Event, Feed, Subscription};
+use crate::feed::{Event, Feed, Form, Published, Subscription};
+use crate::history::Reader;
+use crate::history::replay::{self, Recorded, Replay};
 use crate::registry::{HiveRegistry, State as HiveLiveness};
 
 /// Time between two summaries of the fleet.
@@ -26,185 +46,212 @@ const SUMMARY_INTERVAL: Duration = Duration::from_millis(2500);
 /// Silence after which a comment shows that the stream lives.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// The two forms of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Sse,
-    Ndjson,
+fn form(headers: &HeaderMap) -> Form {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.unwrap_or_default().contains("application/x-ndjson") {
+        Form::Ndjson
+    } else {
+        Form::Sse
+    }
 }
 
-impl Form {
-    fn of(headers: &HeaderMap) -> Self {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        if accept.unwrap_or_default().contains("application/x-ndjson") {
-            Self::Ndjson
-        } else {
-            Self::Sse
-        }
-    }
-
-    fn content_type(self) -> &'static str {
-        match self {
-            Self::Sse => "text/event-stream",
-            Self::Ndjson => "application/x-ndjson",
-        }
-    }
-
-    fn heartbeat(self, event: &Event) -> Bytes {
-        match self {
-            Self::Sse => event.sse(),
-            Self::Ndjson => event.ndjson(),
-        }
-    }
-
-    fn other(self, name: &str, data: &impl Serialize) -> Bytes {
-        match self {
-            Self::Sse => feed::frame(None, name, data),
-            Self::Ndjson => feed::line(data),
-        }
-    }
+fn content_type(form: Form) -> HeaderValue {
+    HeaderValue::from_static(match form {
+        Form::Sse => "text/event-stream",
+        Form::Ndjson => "application/x-ndjson",
+    })
 }
 
 /// Opens a stream.
 pub(super) async fn stream(
     State(feed): State<Feed>,
     State(registry): State<HiveRegistry>,
+    State(reader): State<Reader>,
     State(clock): State<Clock>,
     State(shutdown): State<CancellationToken>,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let form = form(&headers);
+    let wanted = Wanted::parse(&params, form)?;
     let snapshot: Option<bool> = params.get("snapshot", "true or false")?;
-    let backfill: Option<bool> = params.get("backfill", "true or false")?;
-    let form = Form::of(&headers);
-    let subscription = feed.subscribe().ok_or_else(|| {
+    let resume = Resume::parse(&headers, &params, clock)?;
+    let thin = thin::interval(&params)?.map(Thin::new);
+    let (subscription, newest) = feed.subscribe().ok_or_else(|| {
         Problem::new(Code::TooManyStreams, "every place on the live feed is taken")
     })?;
-    let stream = Live {
-        subscription,
-        registry,
-        clock,
-        shutdown,
-        form,
-        snapshot: snapshot.unwrap_or(true),
-        backfill: backfill.unwrap_or(false),
-    };
+    let newest = if resume.is_none() && snapshot.unwrap_or(true) { newest } else { Vec::new() };
+    let stream = Live { feed, subscription, registry, reader, clock, shutdown, form, wanted, thin };
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(form.content_type())),
+        (header::CONTENT_TYPE, content_type(form)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, Body::from_stream(stream.frames())).into_response())
+    Ok((headers, Body::from_stream(stream.frames(newest, resume))).into_response())
 }
 
 struct Live {
+    feed: Feed,
     subscription: Subscription,
     registry: HiveRegistry,
+    reader: Reader,
     clock: Clock,
     shutdown: CancellationToken,
     form: Form,
-    snapshot: bool,
-    /// Late data is wanted too.
-    backfill: bool,
+    wanted: Wanted,
+    thin: Option<Thin<Arc<Event>>>,
 }
 
 impl Live {
-    fn frames(mut self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    fn frames(
+        mut self,
+        newest: Vec<Published>,
+        resume: Option<Resume>,
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> {
         async_stream::stream! {
-            let form = self.form;
-            if form == Form::Sse {
+            if self.form == Form::Sse {
                 yield Ok(Bytes::from_static(b"retry: 3000\n\n"));
             }
-            let newest = std::mem::take(&mut self.subscription.newest);
-            let mut last_id = newest.last().and_then(|published| published.id).unwrap_or(0);
             for published in newest {
-                let live = self.registry.get(published.heartbeat.hive.id.as_str())
-                    .is_some_and(|hive| self.registry.state(&hive) == HiveLiveness::Live);
-                if self.snapshot && live {
-                    let event = Event::snapshot(published);
-                    yield Ok(form.heartbeat(&event));
+                if self.is_live(&published)
+                    && let Some(frame) = self.wanted.frame(&Event::snapshot(published))
+                {
+                    yield Ok(frame);
+                }
+            }
+            // What is up to this id was sent, or is not wanted.
+            let mut position = self.subscription.last_id;
+            if let Some(resume) = resume {
+                let (from, gap) = self.begin(resume).await;
+                position = from;
+                if let Some(gap) = gap {
+                    yield Ok(self.other("gap", &gap));
                 }
             }
             let mut summary = interval(SUMMARY_INTERVAL);
             summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut flush = interval(self.thin.as_ref().map_or(SILENCE, Thin::interval));
+            flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut silent_since = Instant::now();
-            loop {
-                let frame = tokio::select! {
+            'stream: loop {
+                if position < self.subscription.last_id {
+                    let through = self.subscription.last_id;
+                    let hives = self.wanted.hive_filter();
+                    let mut replay = Replay::new(self.reader.clone(), position, through, hives);
+                    loop {
+                        if self.shutdown.is_cancelled() {
+                            break 'stream;
+                        }
+                        let recorded = match replay.next().await {
+                            Ok(recorded) => recorded,
+                            Err(error) => {
+                                tracing::warn!(error = %error, "a stream could not catch up");
+                                let reason = GapReason::Lagged;
+                                let gap = Gap { from: position + 1, to: through, reason };
+                                yield Ok(self.other("gap", &gap));
+                                break;
+                            }
+                        };
+                        if recorded.is_empty() {
+                            break;
+                        }
+                        for recorded in recorded {
+                            let event = Arc::new(event(recorded));
+                            position = event.id.unwrap_or(position);
+                            for frame in self.ready(event) {
+                                yield Ok(frame);
+                            }
+                        }
+                    }
+                    position = through;
+                    silent_since = Instant::now();
+                }
+                let frames = tokio::select! {
                     biased;
                     () = self.shutdown.cancelled() => break,
-                    _ = summary.tick() => form.other("heartbeat", &self.summary()),
+                    _ = summary.tick(), if self.wanted.summaries() => {
+                        let summary = summary::summary(&self.registry, self.clock);
+                        vec![self.other("heartbeat", &summary)]
+                    }
+                    _ = flush.tick(), if self.thin.is_some() => self.flush(),
                     event = self.subscription.events.recv() => match event {
                         Ok(event) => {
-                            last_id = event.id.unwrap_or(last_id);
-                            if event.late && !self.backfill {
-                                continue;
-                            }
-                            form.heartbeat(&event)
+                            position = event.id.unwrap_or(position);
+                            self.ready(event)
                         }
-                        Err(RecvError::Lagged(_)) => match self.skip(last_id) {
-                            Some(gap) => {
-                                last_id = gap.to;
-                                form.other("gap", &gap)
-                            }
-                            None => continue,
-                        },
+                        Err(RecvError::Lagged(_)) => {
+                            self.feed.rejoin(&mut self.subscription);
+                            continue;
+                        }
                         Err(RecvError::Closed) => break,
                     },
-                    () = sleep_until(silent_since + SILENCE), if form == Form::Sse => {
-                        Bytes::from_static(b": still here\n\n")
+                    () = sleep_until(silent_since + SILENCE), if self.form == Form::Sse => {
+                        vec![Bytes::from_static(b": still here\n\n")]
                     }
                 };
-                silent_since = Instant::now();
+                for frame in frames {
+                    silent_since = Instant::now();
+                    yield Ok(frame);
+                }
+            }
+            for frame in self.flush() {
                 yield Ok(frame);
             }
-            yield Ok(form.other("bye", &Bye { kind: "bye" }));
+            yield Ok(self.other("bye", &Bye { kind: "bye" }));
         }
     }
 
-    /// After a lag: goes on at the newest event, and tells what lies between.
-    fn skip(&mut self, last_id: i64) -> Option<Gap> {
-        let mut to = None;
-        loop {
-            match self.subscription.events.try_recv() {
-                Ok(event) => to = event.id.or(to),
-                Err(tokio::sync::broadcast::error::TryRecvError::Lagged(_)) => {}
-                Err(_) => break,
+    /// The id after which a resumed stream goes on, and what is missing before that.
+    async fn begin(&self, resume: Resume) -> (i64, Option<Gap>) {
+        let (after, last_id) = (resume.after(), self.subscription.last_id);
+        let gap = |from, to, reason| Some(Gap { from, to, reason });
+        if after > last_id {
+            // An id that was never given out here: nobody knows what its owner has seen.
+            let is_id = matches!(resume, Resume::After(_));
+            return (last_id, is_id.then(|| gap(0, last_id, GapReason::Retention)).flatten());
+        }
+        match replay::missing(&self.reader, after).await {
+            Ok(None) => (after, None),
+            Ok(Some(through)) => (through, gap(after + 1, through, GapReason::Retention)),
+            Err(error) => {
+                tracing::warn!(error = %error, "a stream could not be resumed");
+                (last_id, gap(after + 1, last_id, GapReason::Lagged))
             }
         }
-        to.map(|to| Gap { from: last_id + 1, to, reason: GapReason::Lagged })
     }
 
-    fn summary(&self) -> QueenSummary {
-        let mut summary = QueenSummary {
-            workers_online: 0,
-            workers_available: 0,
-            hives_online: 0,
-            hives_available: 0,
-            worker_ids: Vec::new(),
-            hive_ids: Vec::new(),
-            timestamp: self.clock.now(),
-        };
-        for hive in self.registry.hives() {
-            let state = self.registry.state(&hive);
-            if state == HiveLiveness::Offline {
-                continue;
+    fn is_live(&self, published: &Published) -> bool {
+        self.registry
+            .get(published.heartbeat.hive.id.as_str())
+            .is_some_and(|hive| self.registry.state(&hive) == HiveLiveness::Live)
+    }
+
+    /// The frames that can be sent now that an event came.
+    fn ready(&mut self, event: Arc<Event>) -> Vec<Bytes> {
+        match &mut self.thin {
+            Some(thin) => {
+                let ready = thin.push(event);
+                ready.iter().filter_map(|event| self.wanted.frame(event)).collect()
             }
-            let id: &HiveId = &hive.heartbeat.hive.id;
-            let workers = &hive.heartbeat.workers;
-            summary.hives_online += 1;
-            summary.hive_ids.push(id.clone());
-            summary.workers_online += workers.len();
-            summary.worker_ids.extend(
-                workers.iter().map(|worker| format!("{id}/{}/{}", worker.group, worker.instance)),
-            );
-            if state == HiveLiveness::Live {
-                summary.hives_available += 1;
-                summary.workers_available +=
-                    workers.iter().filter(|worker| worker.idle() == Some(true)).count();
-            }
+            None => self.wanted.frame(&event).into_iter().collect(),
         }
-        summary.worker_ids.sort_unstable();
-        summary
+    }
+
+    /// The frames of what waited for the end of an interval.
+    fn flush(&mut self) -> Vec<Bytes> {
+        let ready = self.thin.as_mut().map(Thin::flush).unwrap_or_default();
+        ready.iter().filter_map(|event| self.wanted.frame(event)).collect()
+    }
+
+    fn other(&self, name: &str, data: &impl Serialize) -> Bytes {
+        self.form.encode(None, name, data)
+    }
+}
+
+fn event(recorded: Recorded) -> Event {
+    match recorded {
+        Recorded::Heartbeat { id, heartbeat, late } => Event::durable(id, heartbeat, late),
+        Recorded::Lifecycle(event) => Event::lifecycle(event),
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn view<'a>(
         hostname: hive.hostname(),
         url: worker.url(),
         state: registry.state(hive),
-        last_seen: hive.heard,
+        last_seen: hive.received,
         idle: worker.idle(),
         free_vram_mb: worker.free_vram_mb(),
         leases,

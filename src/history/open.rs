@@ -6,6 +6,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
@@ -13,6 +14,12 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection};
+use tokio::task::JoinHandle;
+
+use super::checkpoint::{self, Log};
+use super::raw::Handle;
+
+use super::identity;
 
 /// What an acknowledgement survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
@@ -55,6 +62,17 @@ pub enum OpenError {
         /// What SQLite says.
         source: sqlx::Error,
     },
+    /// It belongs to another program.
+    #[error(
+        "{} is the database of another program (it holds: {tables}); use another --db",
+        path.display()
+    )]
+    Foreign {
+        /// The database file.
+        path: PathBuf,
+        /// Some of the tables in it.
+        tables: String,
+    },
     /// It was written by a newer queen.
     #[error(
         "{} was written by a newer queen (schema {version}); use that version, \
@@ -80,6 +98,9 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Database {
     pub(super) writer: SqliteConnection,
+    /// After the connection that tells it of commits.
+    log: Arc<Log>,
+    copying: JoinHandle<()>,
     pub(super) lock: File,
     path: PathBuf,
 }
@@ -92,8 +113,6 @@ impl Database {
     }
 }
 
-/// Pages of 4 KiB after which the write-ahead log is copied back into the file: 16 MiB.
-const CHECKPOINT_PAGES: &str = "4096";
 /// The log is cut back to this many bytes after it was copied.
 const LOG_LIMIT_BYTES: &str = "67108864";
 
@@ -101,8 +120,9 @@ const LOG_LIMIT_BYTES: &str = "67108864";
 /// date.
 ///
 /// # Errors
-/// Another queen holds the file, or it is not usable.
+/// Another queen holds the file, or it is not usable, or another program's.
 pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenError> {
+    identity::check(path).await?;
     let lock = lock(path)?;
     let unusable = |source| OpenError::Unusable { path: path.into(), source };
     let mut writer = SqliteConnectOptions::new()
@@ -114,7 +134,6 @@ pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenE
             Durability::Full => SqliteSynchronous::Full,
             Durability::Normal => SqliteSynchronous::Normal,
         })
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", LOG_LIMIT_BYTES)
         // A person with sqlite3 may hold the write lock for a moment.
         .busy_timeout(Duration::from_secs(5))
@@ -125,7 +144,10 @@ pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenE
         .await
         .map_err(unusable)?;
     migrate(&mut writer, path).await?;
-    Ok(Database { writer, lock, path: path.into() })
+    let log = Arc::<Log>::default();
+    Handle::new(writer.lock_handle().await.map_err(unusable)?).on_commit(&log);
+    let copying = tokio::spawn(checkpoint::run(path.into(), Arc::clone(&log)));
+    Ok(Database { writer, log, copying, lock, path: path.into() })
 }
 
 fn lock(database: &Path) -> Result<File, OpenError> {
@@ -170,9 +192,12 @@ async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<(), OpenE
 impl Database {
     /// Writes the log back into the file and closes it.
     pub(super) async fn close(self) {
+        self.copying.abort();
+        // It has ended, or was cancelled; both are the end.
+        let _ = self.copying.await;
         if let Err(error) = self.writer.close().await {
             tracing::warn!(error = %error, "the database was not closed cleanly; nothing is lost");
         }
-        drop(self.lock);
+        drop((self.log, self.lock));
     }
 }

@@ -167,14 +167,11 @@ async fn answer(request: &Request, connection: &mut SqliteConnection) -> Result<
 /// What the history still has of a range.
 async fn extent(start: i64, end: i64, connection: &mut SqliteConnection) -> sqlx::Result<Extent> {
     let row = sqlx::query_file!("queries/extent.sql", start, end).fetch_one(connection).await?;
-    let minutes_from = match (row.oldest_block, row.oldest_ts) {
-        (Some(block), Some(ts)) if block > 1 => ts,
-        // Nothing was removed yet.
-        (Some(_), _) => 0,
-        // What was sealed is gone.
-        _ => i64::MAX,
-    };
-    Ok(Extent { rolled_ts: row.rolled_ts, minutes_from, raw_missing: row.raw_missing })
+    Ok(Extent {
+        rolled_ts: row.rolled_ts,
+        minutes_from: row.minutes_ts,
+        raw_missing: row.raw_missing,
+    })
 }
 
 /// The buckets of a request.

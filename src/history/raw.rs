@@ -5,13 +5,15 @@
 //! Invariant: a statement is only touched while the handle of its own connection is locked,
 //! which the borrow of [`Handle`] proves, and is finalized before that connection closes.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
-use std::os::raw::c_int;
 use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
 
 use libsqlite3_sys as ffi;
 use sqlx::sqlite::LockedSqliteHandle;
+
+use super::checkpoint::Log;
 
 /// The locked handle of a connection.
 pub(super) struct Handle<'a> {
@@ -47,11 +49,53 @@ impl<'a> Handle<'a> {
         unsafe { ffi::sqlite3_get_autocommit(self.raw()) == 0 }
     }
 
+    /// Tells `log` of every commit, instead of SQLite's own copying of the write-ahead log. The
+    /// connection must be closed before `log` is given back.
+    pub(super) fn on_commit(&mut self, log: &Arc<Log>) {
+        let log = Arc::as_ptr(log).cast_mut().cast();
+        // SAFETY: the handle is open, and the log lives as long as the connection.
+        unsafe { ffi::sqlite3_wal_hook(self.raw(), Some(committed), log) };
+    }
+
+    /// Executes SQL that gives no rows.
+    pub(super) fn execute(&mut self, sql: &CStr) -> Result<(), RawError> {
+        // SAFETY: the handle is open and the text ends with NUL; no callback is given.
+        let code =
+            unsafe { ffi::sqlite3_exec(self.raw(), sql.as_ptr(), None, null_mut(), null_mut()) };
+        if code == ffi::SQLITE_OK { Ok(()) } else { Err(self.error(code)) }
+    }
+
     fn error(&mut self, code: c_int) -> RawError {
         // SAFETY: the handle is open, and the message is copied before anything else is called.
         let message = unsafe { CStr::from_ptr(ffi::sqlite3_errmsg(self.raw())) };
         RawError { code, message: message.to_string_lossy().into_owned() }
     }
+}
+
+/// What SQLite calls after a commit.
+unsafe extern "C" fn committed(
+    log: *mut c_void,
+    database: *mut ffi::sqlite3,
+    name: *const c_char,
+    pages: c_int,
+) -> c_int {
+    // SAFETY: it was given by `on_commit`, whose caller keeps it alive, and is shared only.
+    let log = unsafe { &*log.cast::<Log>() };
+    if log.committed(pages.unsigned_abs()) {
+        // SAFETY: SQLite gives its own handle and name, and allows this call here. That others
+        // read or copy at the same time is no failure of the commit: the rest is copied later.
+        unsafe {
+            let (pages, copied) = (null_mut(), null_mut());
+            ffi::sqlite3_wal_checkpoint_v2(
+                database,
+                name,
+                ffi::SQLITE_CHECKPOINT_PASSIVE,
+                pages,
+                copied,
+            );
+        }
+    }
+    ffi::SQLITE_OK
 }
 
 /// A prepared statement.
@@ -131,6 +175,43 @@ impl Statement {
             ffi::SQLITE_DONE | ffi::SQLITE_ROW => Ok(()),
             code => Err(handle.error(code)),
         }
+    }
+}
+
+/// An INSERT of one row that is also executed for many rows at once: what is appended within one
+/// statement finds its place without a search from the root.
+#[derive(Debug)]
+pub(super) struct Insert {
+    one: Statement,
+    many: Statement,
+}
+
+/// Rows in a statement of many: SQLite takes 32,766 values in one, and the widest row has 14.
+const ROWS: usize = 64;
+
+impl Insert {
+    /// Prepares an INSERT that ends with its one row of values, each written as `?`.
+    pub(super) fn prepare(sql: &str, handle: &mut Handle<'_>) -> Result<Self, RawError> {
+        let row = sql.rfind('(').map_or("", |at| &sql[at..]);
+        let many = format!("{sql}{}", format!(", {row}").repeat(ROWS - 1));
+        Ok(Self { one: Statement::prepare(sql, handle)?, many: Statement::prepare(&many, handle)? })
+    }
+
+    /// Inserts all rows, with the values that `bind` gives for each in order.
+    pub(super) fn execute<'v, T>(
+        &mut self,
+        rows: &'v [T],
+        handle: &mut Handle<'_>,
+        bind: impl Fn(&mut Values<'_, 'v>, &'v T),
+    ) -> Result<(), RawError> {
+        let (chunks, rest) = rows.as_chunks::<ROWS>();
+        for chunk in chunks {
+            self.many.execute(handle, |values| chunk.iter().for_each(|row| bind(values, row)))?;
+        }
+        for row in rest {
+            self.one.execute(handle, |values| bind(values, row))?;
+        }
+        Ok(())
     }
 }
 

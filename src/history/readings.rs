@@ -13,6 +13,7 @@
 
 mod content;
 mod names;
+mod sealed;
 
 use hive_contract::Heartbeat;
 use sqlx::SqliteConnection;

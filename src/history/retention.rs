@@ -9,7 +9,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hive_contract::EventKind;
+use hive_contract::event::Lifecycle;
 use sqlx::SqliteConnection;
+
+use super::events;
+use super::ids::Ids;
+use super::wal;
+use crate::clock;
 
 /// Rows deleted in one slice: a few milliseconds.
 const ROWS_PER_SLICE: i64 = 4000;
@@ -37,9 +44,12 @@ pub struct Limits {
 #[derive(Debug)]
 pub(super) struct Retention {
     limits: Limits,
-    path: PathBuf,
+    database: PathBuf,
+    directory: PathBuf,
     looked_ms: i64,
     work: Work,
+    /// What is to be told.
+    told: Option<Lifecycle>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +98,15 @@ impl Retention {
     pub(super) fn new(limits: Limits, path: &Path) -> Self {
         // A name without a directory is in the one we are in.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let path = directory.unwrap_or(Path::new(".")).to_owned();
-        Self { limits, path, looked_ms: i64::MIN / 2, work: Work::Idle }
+        let directory = directory.unwrap_or(Path::new(".")).to_owned();
+        Self {
+            limits,
+            database: path.into(),
+            directory,
+            looked_ms: i64::MIN / 2,
+            work: Work::Idle,
+            told: None,
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -104,24 +121,31 @@ impl Retention {
         }
     }
 
-    /// Does one slice of what is under way. On an error it is begun anew later.
+    /// Does one slice of what is under way, and gives what is to be told of it. On an error it is
+    /// begun anew later.
     pub(super) async fn step(
         &mut self,
         now_ms: i64,
+        ids: &Ids,
         connection: &mut SqliteConnection,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<Option<Lifecycle>> {
         let work = std::mem::replace(&mut self.work, Work::Idle);
         self.work = match work {
             Work::Idle => Work::Idle,
-            Work::Looking => self.look(now_ms, connection).await?,
+            Work::Looking => self.look(now_ms, ids, connection).await?,
             Work::Raw { block, table } => delete_raw(block, table, connection).await?,
             Work::Minutes { block } => delete_minutes(block, connection).await?,
             Work::GivingBack => give_back(connection).await?,
         };
-        Ok(())
+        Ok(self.told.take())
     }
 
-    async fn look(&self, now_ms: i64, connection: &mut SqliteConnection) -> sqlx::Result<Work> {
+    async fn look(
+        &mut self,
+        now_ms: i64,
+        ids: &Ids,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<Work> {
         let before =
             |age: Duration| now_ms - i64::try_from(age.as_millis()).unwrap_or(i64::MAX / 2);
         // What an earlier pass marked and did not finish.
@@ -141,17 +165,23 @@ impl Retention {
                     .execute(&mut *connection)
                     .await?;
                 if let Some(want) = want {
-                    report(want, now_ms, oldest.min_ts, oldest.max_ts, connection).await?;
+                    let event = dropped(want, ids.next(), oldest.min_ts, oldest.max_ts);
+                    events::insert(&event, None, connection).await?;
+                    self.told = Some(event);
                 }
                 return Ok(Work::Raw { block: oldest.block, table: RawTable::Samples });
             }
         }
         let minutes = before(self.limits.minutes);
-        if let Some(block) = sqlx::query_file_scalar!("queries/oldest_minutes_block.sql", minutes)
+        if let Some(oldest) = sqlx::query_file!("queries/oldest_minutes_block.sql", minutes)
             .fetch_optional(&mut *connection)
             .await?
         {
-            return Ok(Work::Minutes { block });
+            // From now on readers take its hours.
+            sqlx::query_file!("queries/set_minutes.sql", oldest.max_ts)
+                .execute(&mut *connection)
+                .await?;
+            return Ok(Work::Minutes { block: oldest.block });
         }
         let hours = before(self.limits.hours);
         let deleted = sqlx::query_file!("queries/delete_old_hours.sql", hours, ROWS_PER_SLICE)
@@ -177,13 +207,11 @@ impl Retention {
         if used > self.limits.disk_budget {
             return Ok(Some(Want::Budget));
         }
-        match rustix::fs::statvfs(&self.path) {
-            // Pages that are free inside the file are as good as free disk.
-            Ok(disk) if disk.f_bavail * disk.f_frsize + spare < self.limits.min_free_disk => {
-                Ok(Some(Want::FreeDisk))
-            }
-            _ => Ok(None),
-        }
+        let Ok(disk) = rustix::fs::statvfs(&self.directory) else { return Ok(None) };
+        // Pages that are free inside the file are as good as free disk. The log comes back by
+        // itself, and deleting would only make it longer.
+        let free = disk.f_bavail * disk.f_frsize + spare + wal::bytes(&self.database);
+        Ok((free < self.limits.min_free_disk).then_some(Want::FreeDisk))
     }
 }
 
@@ -245,13 +273,8 @@ async fn give_back(connection: &mut SqliteConnection) -> sqlx::Result<Work> {
     Ok(if pages.free > SPARE_PAGES { Work::GivingBack } else { Work::Idle })
 }
 
-async fn report(
-    want: Want,
-    now_ms: i64,
-    from_ms: i64,
-    to_ms: i64,
-    connection: &mut SqliteConnection,
-) -> sqlx::Result<()> {
+/// That the readings of a range of time (ms since the epoch) were dropped.
+fn dropped(want: Want, id: i64, from_ms: i64, to_ms: i64) -> Lifecycle {
     let reason = want.reason();
     tracing::warn!(
         reason,
@@ -259,16 +282,12 @@ async fn report(
         to_ms,
         "the oldest single readings were dropped for want of disk; minutes and hours stay"
     );
-    let detail = serde_json::json!({ "reason": reason, "from": from_ms, "to": to_ms }).to_string();
-    sqlx::query_file!(
-        "queries/insert_event.sql",
-        now_ms,
-        "history_dropped",
-        None::<i64>,
-        None::<&str>,
-        detail
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    Lifecycle {
+        id: Some(id),
+        kind: EventKind::HistoryDropped,
+        timestamp: clock::moment(id),
+        hive_id: None,
+        worker: None,
+        detail: serde_json::json!({ "reason": reason, "from": from_ms, "to": to_ms }),
+    }
 }

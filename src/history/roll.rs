@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use sqlx::SqliteConnection;
-use tokio::task::JoinHandle;
 
+use super::beside::{Beside, Task};
 use super::raw::{Handle, Statement};
 use super::reader::{ReadError, Reader};
 use super::rollup::{Columns, HOUR_MS, RollupRow, Summary};
@@ -24,7 +24,7 @@ const ROWS_PER_SLICE: usize = 16;
 /// Rolls up hours, a slice at a time.
 #[derive(Debug)]
 pub(super) struct Roller {
-    reader: Reader,
+    beside: Beside,
     statement: Statement,
     work: Option<Hour>,
 }
@@ -34,19 +34,19 @@ pub(super) struct Roller {
 struct Hour {
     start: i64,
     metrics: Option<VecDeque<i64>>,
-    reading: Option<JoinHandle<Result<Vec<RollupRow>, ReadError>>>,
+    reading: Option<Task<Vec<RollupRow>>>,
     rows: VecDeque<RollupRow>,
 }
 
 impl Roller {
     pub(super) async fn open(
-        reader: Reader,
+        beside: Beside,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<Self> {
         let mut handle = Handle::new(connection.lock_handle().await?);
         let statement =
             Statement::prepare(include_str!("../../queries/insert_rollup_1h.sql"), &mut handle)?;
-        Ok(Self { reader, statement, work: None })
+        Ok(Self { beside, statement, work: None })
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -75,15 +75,8 @@ impl Roller {
         let Some(mut hour) = self.work.take() else { return Ok(None) };
         if !hour.rows.is_empty() {
             self.insert(&mut hour, connection).await.map_err(ReadError::Database)?;
-        } else if let Some(reading) = &mut hour.reading {
-            if !reading.is_finished() {
-                self.work = Some(hour);
-                // The writer goes on with heartbeats meanwhile.
-                return Ok(None);
-            }
-            let rows = reading.await.map_err(|_| ReadError::Busy)??;
-            hour.rows.extend(rows);
-            hour.reading = None;
+        } else if let Some(reading) = hour.reading.take() {
+            hour.rows.extend(reading.result().await?);
         } else {
             let start = hour.start;
             let metrics = match &mut hour.metrics {
@@ -99,7 +92,7 @@ impl Roller {
             };
             match metrics.pop_front() {
                 Some(metric) => {
-                    hour.reading = Some(tokio::spawn(sum_up(self.reader.clone(), start, metric)));
+                    hour.reading = Some(self.beside.read(|reader| sum_up(reader, start, metric)));
                 }
                 None => {
                     let rolled_ts = start + HOUR_MS;
@@ -126,17 +119,13 @@ impl Roller {
         hour: &mut Hour,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        transaction::begin(connection).await?;
         let mut handle = Handle::new(connection.lock_handle().await?);
+        transaction::begin_on(&mut handle)?;
         let count = hour.rows.len().min(ROWS_PER_SLICE);
-        let inserted = tokio::task::block_in_place(|| {
-            hour.rows
-                .drain(..count)
-                .try_for_each(|row| row.insert(&mut self.statement, &mut handle))
-        });
-        drop(handle);
-        inserted?;
-        transaction::commit(connection).await
+        for row in hour.rows.drain(..count) {
+            row.insert(&mut self.statement, &mut handle)?;
+        }
+        Ok(transaction::commit_on(&mut handle)?)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Sealing: live readings become a sorted block with its rollups.
 //!
-//! It is done by the writer, in slices of at most [`SLICE_SAMPLES`] worker-samples, one between
-//! two batches of heartbeats, so that no heartbeat waits long for it.
+//! It is done in slices of at most [`SLICE_SAMPLES`] worker-samples. A slice is read, sorted and
+//! summed beside the writer, which only inserts it between two batches of heartbeats, so that no
+//! heartbeat waits long for it. Meanwhile the next one is made ready.
 //!
 //! Invariant: a block becomes visible whole. Its rows are written under a number that `blocks`
 //! does not list yet; the last short transaction lists it and hides the live rows. After a
@@ -16,9 +17,11 @@ use sqlx::SqliteConnection;
 
 use self::slice::Slice;
 use self::statements::Statements;
+use super::beside::{Beside, Task};
 use super::cleaning;
 use super::live::{LiveIndex, Reading};
 use super::raw::Handle;
+use super::reader::{ReadError, Reader};
 use super::rollup::{Accumulator, MINUTE_MS, RollupRow};
 use super::transaction;
 
@@ -39,6 +42,7 @@ pub(super) struct Sealer {
     /// The number of the next block.
     next_block: i64,
     statements: Statements,
+    beside: Beside,
     work: Work,
 }
 
@@ -47,6 +51,7 @@ enum Work {
     #[default]
     Idle,
     Writing(Box<Block>),
+    Listing(Box<Block>),
     Deleting(Cut),
     /// Something failed: what was written of the block must go before the next begins.
     Cleaning,
@@ -70,7 +75,10 @@ struct Block {
     max_id: i64,
     heartbeats: i64,
     samples: i64,
+    /// The ids of each slice that is still to be read.
     slices: VecDeque<Vec<i64>>,
+    /// The slice that comes next.
+    reading: Option<Task<Slice>>,
     slice: i64,
     /// Rows of hours that were rolled up already: written with the last transaction.
     late_hours: Vec<RollupRow>,
@@ -79,12 +87,21 @@ struct Block {
 impl Sealer {
     pub(super) async fn open(
         seal_after_ms: i64,
+        beside: Beside,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<Self> {
         let last =
             sqlx::query_file_scalar!("queries/last_block.sql").fetch_one(&mut *connection).await?;
         let statements = Statements::prepare(&mut Handle::new(connection.lock_handle().await?))?;
-        Ok(Self { seal_after_ms, next_block: last + 1, statements, work: Work::Idle })
+        Ok(Self { seal_after_ms, next_block: last + 1, statements, beside, work: Work::Idle })
+    }
+
+    /// Whether the next step has something to do, or only waits for the slice that is read beside.
+    pub(super) fn is_waiting(&self) -> bool {
+        match &self.work {
+            Work::Writing(block) => block.reading.as_ref().is_some_and(|r| !r.is_finished()),
+            _ => false,
+        }
     }
 
     /// Whether a block is under way.
@@ -120,6 +137,7 @@ impl Sealer {
             heartbeats: 0,
             samples: 0,
             slices: VecDeque::new(),
+            reading: None,
             slice: 0,
             late_hours: Vec::new(),
         };
@@ -159,7 +177,7 @@ impl Sealer {
         live: &mut LiveIndex,
         rolled_ts: i64,
         connection: &mut SqliteConnection,
-    ) -> sqlx::Result<()> {
+    ) -> Result<(), ReadError> {
         let result = self.try_step(live, rolled_ts, connection).await;
         if result.is_err() {
             self.work = Work::Cleaning;
@@ -172,27 +190,42 @@ impl Sealer {
         live: &mut LiveIndex,
         rolled_ts: i64,
         connection: &mut SqliteConnection,
-    ) -> sqlx::Result<()> {
+    ) -> Result<(), ReadError> {
         match std::mem::take(&mut self.work) {
             Work::Idle => {}
-            Work::Writing(mut block) => match block.slices.pop_front() {
-                Some(ids) => {
-                    block.write(&ids, rolled_ts, &mut self.statements, connection).await?;
+            Work::Writing(mut block) => {
+                let slice = match block.reading.take() {
+                    Some(reading) => Some(reading.result().await?),
+                    None => None,
+                };
+                // The next one is read while this one is inserted.
+                let next = block.slices.pop_front();
+                block.reading = next.map(|ids| self.beside.read(|reader| read(reader, ids)));
+                let is_last = block.reading.is_none();
+                if let Some(slice) = slice {
+                    block
+                        .write(&slice, rolled_ts, &mut self.statements, connection)
+                        .await
+                        .map_err(ReadError::Database)?;
+                }
+                if is_last {
+                    self.work = Work::Listing(block);
+                } else {
                     self.work = Work::Writing(block);
                 }
-                None => {
-                    block.list(&mut self.statements, connection).await?;
-                    self.next_block = block.block + 1;
-                    live.remove(block.cut.before_ts, block.cut.through_id);
-                    tracing::debug!(
-                        block.number = block.block,
-                        block.heartbeats,
-                        block.samples,
-                        "a block was sealed"
-                    );
-                    self.work = Work::Deleting(block.cut);
-                }
-            },
+            }
+            Work::Listing(mut block) => {
+                block.list(&mut self.statements, connection).await.map_err(ReadError::Database)?;
+                self.next_block = block.block + 1;
+                live.remove(block.cut.before_ts, block.cut.through_id);
+                tracing::debug!(
+                    block.number = block.block,
+                    block.heartbeats,
+                    block.samples,
+                    "a block was sealed"
+                );
+                self.work = Work::Deleting(block.cut);
+            }
             Work::Deleting(cut) => {
                 // If this fails the rows stay hidden; the cleaning deletes them.
                 let Cut { before_ts, through_id } = cut;
@@ -203,44 +236,50 @@ impl Sealer {
                     DELETED_PER_SLICE
                 )
                 .execute(connection)
-                .await?
+                .await
+                .map_err(ReadError::Database)?
                 .rows_affected();
                 if deleted > 0 {
                     self.work = Work::Deleting(cut);
                 }
             }
             Work::Cleaning => {
-                cleaning::clean(connection).await?;
+                cleaning::clean(connection).await.map_err(ReadError::Database)?;
             }
         }
         Ok(())
     }
 }
 
+/// Reads the live rows of these ids.
+async fn read(reader: Reader, ids: Vec<i64>) -> Result<Slice, ReadError> {
+    let mut read = reader.begin().await?;
+    let mut handle = Handle::new(read.lock_handle().await.map_err(ReadError::Database)?);
+    // SQLite works on this thread: the others take over its tasks meanwhile.
+    let slice = tokio::task::block_in_place(|| Slice::read(&ids, &mut handle));
+    drop(handle);
+    let slice = slice.map_err(|error| read.error(error))?;
+    read.end().await;
+    Ok(slice)
+}
+
 impl Block {
     async fn write(
         &mut self,
-        ids: &[i64],
+        slice: &Slice,
         rolled_ts: i64,
         statements: &mut Statements,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        transaction::begin(connection).await?;
         let mut handle = Handle::new(connection.lock_handle().await?);
-        // SQLite works on this thread: the others take over its tasks meanwhile.
-        let late = tokio::task::block_in_place(|| {
-            let slice = Slice::read(ids, statements, &mut handle)?;
-            let rollups = slice.rollups(rolled_ts);
-            slice.insert(self.block, self.min_ts, statements, &mut handle)?;
-            for row in self.rows(&rollups.minutes) {
-                row.insert(&mut statements.rollup_1m, &mut handle)?;
-            }
-            Ok::<_, sqlx::Error>(self.rows(&rollups.hours))
-        });
-        drop(handle);
-        let late = late?;
-        transaction::commit(connection).await?;
-        self.late_hours.extend(late);
+        transaction::begin_on(&mut handle)?;
+        let rollups = slice.rollups(rolled_ts);
+        slice.insert(self.block, self.min_ts, statements, &mut handle)?;
+        for row in self.rows(&rollups.minutes) {
+            row.insert(&mut statements.rollup_1m, &mut handle)?;
+        }
+        transaction::commit_on(&mut handle)?;
+        self.late_hours.extend(self.rows(&rollups.hours));
         self.slice += 1;
         Ok(())
     }

@@ -8,26 +8,37 @@
 
 use sqlx::SqliteConnection;
 
-use super::raw::Handle;
+use super::raw::{Handle, RawError};
 
 /// Begins a transaction that writes.
 pub(super) async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    abandon(connection).await?;
-    sqlx::query("BEGIN IMMEDIATE").execute(connection).await?;
-    Ok(())
+    Ok(begin_on(&mut Handle::new(connection.lock_handle().await?))?)
+}
+
+/// Begins a transaction that writes, on a locked handle.
+pub(super) fn begin_on(handle: &mut Handle<'_>) -> Result<(), RawError> {
+    abandon_on(handle)?;
+    handle.execute(c"BEGIN IMMEDIATE")
 }
 
 /// Commits it. On an error it may still be open: see [`abandon`].
 pub(super) async fn commit(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    sqlx::query("COMMIT").execute(connection).await?;
-    Ok(())
+    Ok(commit_on(&mut Handle::new(connection.lock_handle().await?))?)
+}
+
+/// Commits it, on a locked handle.
+pub(super) fn commit_on(handle: &mut Handle<'_>) -> Result<(), RawError> {
+    handle.execute(c"COMMIT")
 }
 
 /// Rolls back what is open, if anything is.
 pub(super) async fn abandon(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    let is_open = Handle::new(connection.lock_handle().await?).is_in_transaction();
-    if is_open {
-        sqlx::query("ROLLBACK").execute(connection).await?;
+    Ok(abandon_on(&mut Handle::new(connection.lock_handle().await?))?)
+}
+
+fn abandon_on(handle: &mut Handle<'_>) -> Result<(), RawError> {
+    if handle.is_in_transaction() {
+        handle.execute(c"ROLLBACK")?;
     }
     Ok(())
 }

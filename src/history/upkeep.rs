@@ -4,22 +4,28 @@
 //! Invariant: an hour is only rolled up while no block is under way: what a block holds of an
 //! hour is either among the minutes that are read, or added as late.
 
+use hive_contract::event::Lifecycle;
 use sqlx::SqliteConnection;
 
+use super::beside::Beside;
 use super::cleaning;
+use super::ids::Ids;
 use super::live::LiveIndex;
 use super::reader::{ReadError, Reader};
 use super::retention::{Limits, Retention};
 use super::roll::Roller;
 use super::rollup::HOUR_MS;
 use super::seal::Sealer;
+use super::wal;
 
 /// Everything that is done beside.
 #[derive(Debug)]
 pub(super) struct Upkeep {
+    beside: Beside,
     sealer: Sealer,
     roller: Roller,
     retention: Retention,
+    log: wal::Watch,
     /// Hours before this (ms since the epoch) are rolled up; 0: none yet.
     rolled_ts: i64,
 }
@@ -36,23 +42,32 @@ impl Upkeep {
         cleaning::clean(connection).await?;
         let progress =
             sqlx::query_file!("queries/progress.sql").fetch_one(&mut *connection).await?;
+        let beside = Beside::new(reader);
         Ok(Self {
-            sealer: Sealer::open(seal_after_ms, connection).await?,
-            roller: Roller::open(reader, connection).await?,
+            sealer: Sealer::open(seal_after_ms, beside.clone(), connection).await?,
+            roller: Roller::open(beside.clone(), connection).await?,
+            beside,
             retention: Retention::new(limits, path),
+            log: wal::Watch::new(path),
             rolled_ts: progress.rolled_ts,
         })
     }
 
     /// Whether there is a next slice that can be done now.
     pub(super) fn is_busy(&self) -> bool {
-        self.sealer.is_busy()
+        (self.sealer.is_busy() && !self.sealer.is_waiting())
             || (self.roller.is_busy() && !self.roller.is_waiting())
-            || (self.retention.is_busy() && !self.roller.is_busy())
+            || (self.retention.is_busy() && !self.sealer.is_busy() && !self.roller.is_busy())
+    }
+
+    /// Waits until something that is read beside may be there.
+    pub(super) async fn woken(&self) {
+        self.beside.done().await;
     }
 
     /// Begins what is due. `now_ms` is since the epoch.
     pub(super) fn begin(&mut self, live: &LiveIndex, now_ms: i64, last_id: i64) {
+        self.log.look(now_ms);
         if self.roller.is_busy() {
             return;
         }
@@ -63,18 +78,16 @@ impl Upkeep {
         }
     }
 
-    /// Does one slice. On an error what was under way is given up and begun anew later.
+    /// Does one slice, and gives what is to be told of it. On an error what was under way is given up and begun anew later.
     pub(super) async fn step(
         &mut self,
         live: &mut LiveIndex,
         now_ms: i64,
+        ids: &Ids,
         connection: &mut SqliteConnection,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Option<Lifecycle>, ReadError> {
         if self.sealer.is_busy() {
-            self.sealer
-                .step(live, self.rolled_ts, connection)
-                .await
-                .map_err(ReadError::Database)?;
+            self.sealer.step(live, self.rolled_ts, connection).await?;
             if !self.sealer.is_busy() && self.rolled_ts == 0 {
                 self.begin_rolling(connection).await.map_err(ReadError::Database)?;
             }
@@ -84,9 +97,9 @@ impl Upkeep {
                 self.roller.begin(rolled_ts, now_ms);
             }
         } else {
-            self.retention.step(now_ms, connection).await.map_err(ReadError::Database)?;
+            return self.retention.step(now_ms, ids, connection).await.map_err(ReadError::Database);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The first hour to roll up is that of the oldest reading.

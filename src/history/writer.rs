@@ -3,25 +3,23 @@
 //! It takes all heartbeats that wait, stores them in one transaction, commits, acknowledges
 //! them, and publishes them to the live feed in the order of their ids. While a commit is under
 //! way the next batch gathers by itself, so there is no artificial delay.
-//!
-//! Invariant: ids only grow, also across restarts: microseconds since the epoch, and at least
-//! one more than the last.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-
-use hive_contract::Heartbeat;
+use hive_contract::event::Lifecycle;
+use hive_contract::{EventKind, Heartbeat};
 use sqlx::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Reader;
 use super::codec;
 use super::dictionary::Dictionary;
+use super::events;
+use super::ids::Ids;
+use super::lifecycle::{Change, Histories};
 use super::live::{Known, LiveIndex, Reading as LiveReading};
 use super::open::Database;
 use super::raw::{Handle, RawError, Statement};
@@ -30,7 +28,7 @@ use super::seal::MAX_LIVE_SAMPLES;
 use super::transaction;
 use super::upkeep::Upkeep;
 use super::warm::{Reading, WarmError};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::feed::{Event, Feed};
 
 /// Bytes of heartbeats, as they came in, that may wait for the disk: 32 MiB. At the highest
@@ -90,6 +88,7 @@ pub struct Incoming {
 
 struct Write {
     heartbeats: Vec<Incoming>,
+    happenings: Vec<Lifecycle>,
     reply: oneshot::Sender<Result<Vec<Ack>, WriteError>>,
     /// Room in the queue, given back when the request is answered.
     _room: OwnedSemaphorePermit,
@@ -101,7 +100,7 @@ pub struct Writer {
     queue: mpsc::UnboundedSender<Write>,
     room: Arc<Semaphore>,
     storage: watch::Receiver<Storage>,
-    last_id: Arc<AtomicI64>,
+    ids: Ids,
 }
 
 impl std::fmt::Debug for Write {
@@ -121,13 +120,30 @@ impl Writer {
         heartbeats: Vec<Incoming>,
         bytes: usize,
     ) -> Result<Vec<Ack>, WriteError> {
+        self.send(heartbeats, Vec::new(), bytes).await
+    }
+
+    /// Records what happened to hives that are known, all or none, and returns when it is on disk.
+    ///
+    /// # Errors
+    /// The queue is full or the disk refuses; nothing was recorded.
+    pub async fn record(&self, happenings: Vec<Lifecycle>) -> Result<(), WriteError> {
+        self.send(Vec::new(), happenings, 0).await.map(|_| ())
+    }
+
+    async fn send(
+        &self,
+        heartbeats: Vec<Incoming>,
+        happenings: Vec<Lifecycle>,
+        bytes: usize,
+    ) -> Result<Vec<Ack>, WriteError> {
         let permits = u32::try_from(bytes.clamp(1, QUEUE_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room)
             .try_acquire_many_owned(permits)
             .map_err(|_| WriteError::QueueFull)?;
         let (reply, answer) = oneshot::channel();
         self.queue
-            .send(Write { heartbeats, reply, _room: room })
+            .send(Write { heartbeats, happenings, reply, _room: room })
             .map_err(|_| WriteError::Unavailable)?;
         answer.await.unwrap_or(Err(WriteError::Unavailable))
     }
@@ -141,7 +157,7 @@ impl Writer {
     /// The last id given out.
     #[must_use]
     pub fn last_id(&self) -> i64 {
-        self.last_id.load(Ordering::Relaxed)
+        self.ids.last()
     }
 }
 
@@ -155,9 +171,12 @@ pub struct WriterTask {
     database: Database,
     dictionary: Dictionary,
     live: LiveIndex,
-    ids: Arc<AtomicI64>,
+    histories: Histories,
+    ids: Ids,
     feed: Feed,
     clock: Clock,
+    /// Until when heartbeats have the writer, while something is done beside.
+    turn_ends: Instant,
 }
 
 /// Reads what the writer must know, and gives the newest reading of each hive.
@@ -189,16 +208,23 @@ pub async fn prepare(
         last_id = last_id.max(row.id);
     }
     let readings = super::warm::newest(connection, &mut dictionary).await?;
+    let mut histories = Histories::default();
+    for reading in &readings {
+        if let Some(hive) = dictionary.hive(&reading.heartbeat.hive.id) {
+            histories.prime(hive, Arc::clone(&reading.heartbeat));
+        }
+    }
     let statements = Statements::prepare(&mut Handle::new(connection.lock_handle().await?))
         .map_err(sqlx::Error::from)?;
-    let ids = Arc::new(AtomicI64::new(last_id));
+    let ids = Ids::after(last_id, clock);
+    feed.start_after(last_id);
     let (queue, waiting) = mpsc::unbounded_channel();
     let (storage, storage_now) = watch::channel(Storage::Ready);
     let writer = Writer {
         queue,
         room: Arc::new(Semaphore::new(QUEUE_BYTES)),
         storage: storage_now,
-        last_id: Arc::clone(&ids),
+        ids: ids.clone(),
     };
     let task = WriterTask {
         queue: waiting,
@@ -206,11 +232,13 @@ pub async fn prepare(
         database,
         dictionary,
         live,
+        histories,
         upkeep,
         statements,
         ids,
         feed,
         clock,
+        turn_ends: Instant::now(),
     };
     Ok((writer, task, readings))
 }
@@ -223,12 +251,13 @@ impl WriterTask {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let received = if self.upkeep.is_busy() {
-                // A slice of sealing follows in any case: take only what waits already.
-                self.queue.recv_many(&mut batch, BATCH_REQUESTS).now_or_never()
+                let receive = self.queue.recv_many(&mut batch, BATCH_REQUESTS);
+                tokio::time::timeout_at(self.turn_ends, receive).await.ok()
             } else {
                 tokio::select! {
                     biased;
                     received = self.queue.recv_many(&mut batch, BATCH_REQUESTS) => Some(received),
+                    () = self.upkeep.woken() => None,
                     _ = tick.tick() => None,
                 }
             };
@@ -237,12 +266,12 @@ impl WriterTask {
                 Some(_) => self.write(&mut batch).await,
                 None => {
                     let now_ms = self.clock.now().millis();
-                    self.upkeep.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
+                    self.upkeep.begin(&self.live, now_ms, self.ids.last());
                 }
             }
             if self.live.samples() >= MAX_LIVE_SAMPLES {
                 let now_ms = self.clock.now().millis();
-                self.upkeep.begin(&self.live, now_ms, self.ids.load(Ordering::Relaxed));
+                self.upkeep.begin(&self.live, now_ms, self.ids.last());
             }
             self.keep_up().await;
         }
@@ -285,19 +314,32 @@ impl WriterTask {
         }
     }
 
+    /// Does a slice of what is beside, if it has the turn. Heartbeats then have the writer for
+    /// as long as the slice took, unless the live part grows faster than it is sealed.
     async fn keep_up(&mut self) {
-        if self.upkeep.is_busy() {
+        let begun = Instant::now();
+        if self.upkeep.is_busy() && begun >= self.turn_ends {
             let now_ms = self.clock.now().millis();
-            let result = self.upkeep.step(&mut self.live, now_ms, &mut self.database.writer).await;
-            if let Err(error) = result {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(
-                    error = %error,
-                    cause,
-                    "sealing, rolling up or retention failed; it is tried again"
-                );
-                self.give_up().await;
-                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            let result = self
+                .upkeep
+                .step(&mut self.live, now_ms, &self.ids, &mut self.database.writer)
+                .await;
+            match result {
+                Ok(happened) => self.feed.publish(happened.map(Event::lifecycle)),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(
+                        error = %error,
+                        cause,
+                        "sealing, rolling up or retention failed; it is tried again"
+                    );
+                    self.give_up().await;
+                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                }
+            }
+            self.turn_ends = Instant::now();
+            if self.live.samples() < 2 * MAX_LIVE_SAMPLES {
+                self.turn_ends += begun.elapsed();
             }
         }
     }
@@ -309,14 +351,25 @@ impl WriterTask {
             return;
         };
         tracing::info!("the history is written again");
-        let detail = serde_json::json!({ "reason": reason }).to_string();
-        let now_ms = self.clock.now().millis();
-        for (ts, kind) in [(since_ms, "storage_degraded"), (now_ms, "storage_recovered")] {
-            let (hive, worker) = (None::<i64>, None::<&str>);
-            let insert =
-                sqlx::query_file!("queries/insert_event.sql", ts, kind, hive, worker, detail);
-            if let Err(error) = insert.execute(&mut self.database.writer).await {
-                tracing::warn!(error = %error, kind, "an event could not be recorded");
+        let now = self.clock.now();
+        for (timestamp, kind) in [
+            (clock::moment(since_ms * 1000), EventKind::StorageDegraded),
+            (now, EventKind::StorageRecovered),
+        ] {
+            let event = Lifecycle {
+                id: Some(self.ids.next()),
+                kind,
+                timestamp,
+                hive_id: None,
+                worker: None,
+                detail: serde_json::json!({ "reason": reason }),
+            };
+            match events::insert(&event, None, &mut self.database.writer).await {
+                Ok(()) => self.feed.publish([Event::lifecycle(event)]),
+                Err(error) => {
+                    let kind = kind.as_str();
+                    tracing::warn!(error = %error, kind, "an event could not be recorded");
+                }
             }
         }
     }
@@ -347,7 +400,14 @@ impl WriterTask {
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();
+        let mut histories = self.histories.stage();
         for write in batch {
+            for happening in &write.happenings {
+                let event = Lifecycle { id: Some(self.ids.next()), ..happening.clone() };
+                let hive = event.hive_id.as_ref().and_then(|hive| self.dictionary.hive(hive));
+                events::insert(&event, hive, connection).await?;
+                stored.events.push(Event::lifecycle(event));
+            }
             let sealed = sealed(write, &self.dictionary, &self.live, connection).await?;
             let mut acks = Vec::with_capacity(write.heartbeats.len());
             for Incoming { heartbeat, late } in &write.heartbeats {
@@ -363,25 +423,42 @@ impl WriterTask {
                     acks.push(Ack { id, duplicate: true });
                     continue;
                 }
-                let id = self.clock.micros().max(self.ids.load(Ordering::Relaxed) + 1);
-                self.ids.store(id, Ordering::Relaxed);
+                let id = self.ids.next();
                 let (hive, ids) =
                     self.dictionary.resolve(heartbeat, &mut found, connection).await?;
+                let observed = histories.observe(hive, heartbeat);
                 rows.push(LiveRow { id, hive, ts, arrays: codec::encode(heartbeat, ids) });
                 fresh.insert((hive, ts), id);
                 let samples = u16::try_from(heartbeat.workers.len()).unwrap_or(u16::MAX);
                 stored.readings.push((hive, LiveReading { ts, id, samples }));
                 stored.events.push(Event::durable(id, Arc::clone(heartbeat), *late));
+                for (ts, Change { kind, worker, detail }) in observed.gone {
+                    let (kind, detail) = (kind.as_str(), detail.to_string());
+                    sqlx::query_file!("queries/delete_change.sql", hive, ts, kind, worker, detail)
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                for (ts, Change { kind, worker, detail }) in observed.changes {
+                    let event = Lifecycle {
+                        id: Some(self.ids.next()),
+                        kind,
+                        timestamp: clock::moment(ts * 1000),
+                        hive_id: Some(heartbeat.hive.id.clone()),
+                        worker,
+                        detail,
+                    };
+                    events::insert(&event, Some(hive), connection).await?;
+                    stored.events.push(Event::lifecycle(event));
+                }
                 acks.push(Ack { id, duplicate: false });
             }
             stored.acks.push(acks);
         }
         let mut handle = Handle::new(connection.lock_handle().await?);
-        // SQLite works on this thread: the others take over its tasks meanwhile.
-        let inserted = tokio::task::block_in_place(|| self.statements.insert(&rows, &mut handle));
+        self.statements.insert(&rows, &mut handle)?;
+        transaction::commit_on(&mut handle)?;
         drop(handle);
-        inserted?;
-        transaction::commit(connection).await?;
+        self.histories.commit(histories.finish());
         Ok(stored)
     }
 }

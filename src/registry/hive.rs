@@ -18,8 +18,8 @@ pub struct HiveState {
     /// The reading.
     pub heartbeat: Arc<Heartbeat>,
     /// When the queen last heard of the hive, by her wall clock.
-    pub heard: Timestamp,
-    /// The same in ms awake.
+    pub received: Timestamp,
+    /// The same by the clock that never steps, in ms.
     pub(super) heard_ms: i64,
     /// It was read from the history at the start, and not heard since.
     pub(super) warm: bool,
@@ -50,9 +50,9 @@ impl HiveState {
     }
 
     /// The same hive, heard again.
-    pub(super) fn heard_again(&self, heard: Timestamp, now_ms: i64) -> Self {
+    pub(super) fn heard_again(&self, received: Timestamp, now_ms: i64) -> Self {
         Self {
-            heard,
+            received,
             heard_ms: now_ms.max(self.heard_ms),
             warm: false,
             steadiness: self.steadiness_at(now_ms),
@@ -69,11 +69,13 @@ impl HiveState {
         self.steadiness.heard(now_ms, self.age_ms(now_ms), self.windows.live_ms)
     }
 
-    pub(super) fn age_ms(&self, now_ms: i64) -> i64 {
+    /// Milliseconds since it was heard, by the clock that never steps.
+    #[must_use]
+    pub fn age_ms(&self, now_ms: i64) -> i64 {
         (now_ms - self.heard_ms).max(0)
     }
 
-    /// From when until when it counts as live, in ms awake; before the first heartbeat never.
+    /// From when until when it counts as live, in ms; before the first heartbeat never.
     pub(super) fn live_ms(&self) -> (i64, i64) {
         if self.warm {
             (i64::MAX, i64::MIN)

@@ -217,7 +217,7 @@ fn what_is_heard_late_shows_that_the_hive_lives() {
     assert_eq!(fixture.state("h"), State::Live);
     let hive = fixture.registry.get("h").unwrap();
     assert_eq!(fixture.registry.age_ms(&hive), 0);
-    assert_eq!(hive.heard.millis(), START_MS + 39_000);
+    assert_eq!(hive.received.millis(), START_MS + 39_000);
     assert_eq!(hive.heartbeat.timestamp.millis(), START_MS);
     assert_eq!(fixture.route(1).unwrap().worker.instance.as_str(), "1");
 }

@@ -1,7 +1,7 @@
-//! A full disk: nothing is lost that was acknowledged, the live view goes on, and it ends by
-//! itself.
+//! A full disk, and a log that grows: nothing is lost that was acknowledged, the live view goes on,
+//! and it ends by itself.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,15 +9,18 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::support::heartbeat::{marked, now_ms};
+use crate::support::session::Session;
+use crate::support::wait::eventually;
 use crate::support::{Home, Queen};
 
 /// A small file system of its own, for a database.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn below(home: &Home) -> Self {
+    fn below(home: &Home, mib: u32) -> Self {
         let path = home.database().parent().unwrap().to_owned();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&path));
+        let size = format!("size={mib}m");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path));
         Self(path)
     }
 
@@ -51,11 +54,12 @@ fn free_room(filler: &Path) {
 #[test]
 fn a_full_disk_refuses_and_recovers_by_itself() {
     let home = Home::new();
-    let disk = SmallDisk::below(&home);
+    let disk = SmallDisk::below(&home, 4);
     let queen = home.start(&["--min-free-disk", "0B"]);
     let now = now_ms();
     queen.takes(&marked("h", now, 1.0));
-    let mut stream = queen.stream("?snapshot=false");
+    let mut stream = queen.stream("");
+    assert!(stream.telemetry().id.is_some());
 
     let filler = disk.fill();
     let mut refused = 1;
@@ -85,4 +89,56 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     let home = Queen::stop(queen);
     drop(disk);
     drop(home);
+}
+
+/// Makes the log so long, after somebody has begun to read.
+fn lengthen_log(queen: &Queen, mib: u32) -> Session {
+    let reader = Session::after(queen, "BEGIN; SELECT count(*) FROM blocks");
+    queen.rows(&format!(
+        "CREATE TABLE ballast AS SELECT zeroblob(1048576) FROM generate_series(1, {mib})"
+    ));
+    reader
+}
+
+fn log_mib(queen: &Queen) -> u64 {
+    fs::metadata(queen.path("queen.db-wal")).unwrap().len() >> 20
+}
+
+#[test]
+fn a_forgotten_reader_is_told_of_and_the_log_shrinks_when_it_is_gone() {
+    let queen = Queen::start();
+    queen.takes(&marked("h", now_ms(), 1.0));
+    let reader = lengthen_log(&queen, 300);
+    queen.takes(&marked("h", now_ms(), 2.0));
+    assert!(log_mib(&queen) >= 300);
+    queen.says("the write-ahead log has grown to 3");
+    drop(reader);
+    // The log begins anew with the first that is written after it was copied.
+    let mut next = 1;
+    eventually("the log is short again", || {
+        queen.takes(&marked("h", now_ms() + next, 3.0));
+        next += 1;
+        (log_mib(&queen) <= 64).then_some(())
+    });
+    queen.says("MiB again");
+}
+
+#[test]
+fn no_reading_goes_for_want_of_disk_that_the_log_takes() {
+    let home = Home::new();
+    let disk = SmallDisk::below(&home, 96);
+    let queen = home.start(&["--min-free-disk", "48MiB", "--seal-after", "1s"]);
+    queen.takes(&marked("h", now_ms() - 10_000, 1.0));
+    queen.until_sealed();
+    let reader = lengthen_log(&queen, 60);
+    queen.rows("INSERT INTO events (ts, kind, detail) VALUES (0, 'ancient', '{}')");
+    eventually("retention has had a look", || {
+        let ancient = "SELECT count(*) FROM events WHERE kind = 'ancient'";
+        (queen.value(ancient) == 0.0).then_some(())
+    });
+    assert_eq!(queen.figures("SELECT cpu_pct FROM history"), [1.0]);
+    assert!(queen.rows("SELECT * FROM events").is_empty());
+    drop(reader);
+    queen.stop();
+    drop(disk);
 }

@@ -90,6 +90,40 @@ fn a_database_of_a_newer_queen_is_refused() {
 }
 
 #[test]
+fn the_database_of_another_program_is_refused_and_left_as_it_is() {
+    for sql in [
+        "CREATE TABLE notes (text); INSERT INTO notes VALUES ('keep me')",
+        "CREATE TABLE _sqlx_migrations (version); CREATE TABLE notes (text)",
+        "PRAGMA journal_mode = WAL; CREATE TABLE notes (text)",
+        "PRAGMA application_id = 252006675; CREATE TABLE notes (text); CREATE TABLE heartbeats_live (id)",
+        "PRAGMA application_id = 252006675; VACUUM",
+    ] {
+        let home = Home::new();
+        home.rows(sql);
+        let bytes = fs::read(home.database()).unwrap();
+        let said = home.refusal(&[]);
+        assert!(said.contains("queen.db is the database of another program"), "{said}");
+        assert!(said.contains("--db"), "{said}");
+        assert!(said.contains("notes") || !sql.contains("notes"), "{said}");
+        assert_eq!(fs::read(home.database()).unwrap(), bytes, "{sql}");
+        assert!(!home.path("queen.db.lock").exists());
+    }
+}
+
+#[test]
+fn the_file_says_whose_it_is_also_one_from_before_it_did() {
+    const OURS: f64 = 1_366_648_174.0;
+    let home = Home::new();
+    fs::write(home.database(), "").unwrap();
+    home.start(&[]).stop();
+    assert_eq!(home.value("PRAGMA application_id"), OURS);
+    // As an earlier queen left it.
+    home.rows("PRAGMA application_id = 0; DELETE FROM _sqlx_migrations WHERE description = 'application id'");
+    home.start(&[]).stop();
+    assert_eq!(home.value("PRAGMA application_id"), OURS);
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let queen = Home::new().start(&[]);
     let other = Home::new();

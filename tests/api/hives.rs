@@ -1,13 +1,10 @@
 //! `GET /v1/hives`: which hives there are, and how recent what they said is.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::support::Queen;
 use crate::support::heartbeat::{heartbeat, now_ms, wire};
-use crate::support::process::signal;
 use crate::support::wait::eventually;
 
 fn states(queen: &Queen) -> Vec<(String, String)> {
@@ -112,17 +109,4 @@ fn a_hive_that_comes_and_goes_must_be_heard_steadily_first() {
         assert_eq!(hive["state"], expected, "{hive}");
     }
     eventually("it is trusted again", || (hear()["state"] == "live").then_some(()));
-}
-
-#[test]
-fn a_queen_that_was_stopped_takes_nobody_for_dead() {
-    let queen = Queen::with(&["--live-intervals", "3", "--stale-intervals", "4"]);
-    queen.takes(&heartbeat("h", now_ms()));
-    assert!(signal(queen.pid(), "STOP"));
-    // Longer than the hive would be known.
-    std::thread::sleep(Duration::from_secs(5));
-    assert!(signal(queen.pid(), "CONT"));
-    let hive = queen.hive("h");
-    assert_eq!(hive["state"], "live", "{hive}");
-    assert_eq!(hive["silences"], 0);
 }

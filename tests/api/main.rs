@@ -6,7 +6,9 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`stream`], [`operations`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`];
+//! - the live feed: [`stream`], [`filters`], [`resume`];
+//! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
@@ -18,6 +20,9 @@
 mod support;
 
 mod absent;
+mod adhoc;
+mod availability;
+mod backup;
 mod bodies;
 mod bulk;
 mod collector;
@@ -25,8 +30,11 @@ mod contract;
 mod crash;
 mod disk;
 mod duplicates;
+mod events;
+mod export;
 mod fields;
 mod files;
+mod filters;
 mod hives;
 mod hostile;
 mod late;
@@ -35,9 +43,11 @@ mod models;
 mod moments;
 mod operations;
 mod options;
+mod pages;
 mod pressure;
 mod problems;
 mod restart;
+mod resume;
 mod route;
 mod sealing;
 mod shutdown;

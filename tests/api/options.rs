@@ -124,6 +124,18 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn who_reads_only_the_beginning_breaks_nothing() {
+    let mut check = Check::new();
+    // Its reader is gone before it says anything.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let command = check.command.stdout(writer).stderr(std::process::Stdio::piped());
+    let out = command.spawn().unwrap().wait_with_output().unwrap();
+    assert!(out.status.success());
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+}
+
+#[test]
 fn the_queen_runs_with_them() {
     let home = Home::new();
     fs::write(home.path("queen.toml"), "db = 'from-file.db'\nmax_hives = 1\n").unwrap();

@@ -1,39 +1,13 @@
 //! The disk is slower than the heartbeats come. The live view goes on, the queue has an end,
 //! and what was not taken is said to be.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use crate::support::Queen;
 use crate::support::client::{JSON, Reply};
 use crate::support::heartbeat::{heartbeat, marked, now_ms};
+use crate::support::session::Session;
 use crate::support::wait::eventually;
-use crate::support::{Home, Queen};
-
-/// Somebody who holds the database's write lock, as with `BEGIN IMMEDIATE` in a forgotten
-/// window. The lock is gone when this is dropped.
-struct Holder(Child);
-
-impl Holder {
-    fn of(home: &Home) -> Self {
-        let mut sqlite3 = Command::new("sqlite3");
-        sqlite3.arg(home.database()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = sqlite3.spawn().unwrap();
-        let stdin = child.stdin.as_mut().unwrap();
-        stdin.write_all(b".timeout 10000\nBEGIN IMMEDIATE;\nSELECT 'held';\n").unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "held\n");
-        Self(child)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Posts a heartbeat in a body of so many MiB.
 fn post_padded(queen: &Queen, hive: &str, mib: usize) -> thread::JoinHandle<Reply> {
@@ -47,7 +21,7 @@ fn post_padded(queen: &Queen, hive: &str, mib: usize) -> thread::JoinHandle<Repl
 fn the_live_view_does_not_wait_for_the_disk_and_the_acknowledgement_does() {
     let queen = Queen::start();
     queen.takes(&marked("h", now_ms(), 1.0));
-    let holder = Holder::of(&queen);
+    let holder = Session::that_writes(&queen);
     let posted = {
         let (client, body) = (queen.client(), marked("h", now_ms() + 1, 2.0).to_string());
         thread::spawn(move || client.send("POST", "/v1/hive-heartbeat", &[JSON], body.as_bytes()))
@@ -65,7 +39,7 @@ fn the_live_view_does_not_wait_for_the_disk_and_the_acknowledgement_does() {
 #[test]
 fn a_full_queue_refuses_at_once_and_what_waits_in_it_is_stored() {
     let queen = Queen::start();
-    let holder = Holder::of(&queen);
+    let holder = Session::that_writes(&queen);
     let waiting: Vec<_> = (0..4).map(|i| post_padded(&queen, &format!("waiting-{i}"), 8)).collect();
     eventually("all four are in the queue", || {
         let hives = queen.get("/v1/hives").ok()["hives"].take();

@@ -6,6 +6,8 @@ use crate::support::Queen;
 use crate::support::client::JSON;
 use crate::support::heartbeat::{example, heartbeat, marked, now_ms, wire, worker};
 use crate::support::queen::ack;
+use crate::support::session::Session;
+use crate::support::wait::eventually;
 
 const SOON: &[&str] = &["--seal-after", "1s"];
 
@@ -185,9 +187,50 @@ fn old_readings_go_and_their_minutes_stay() {
     queen.takes(&marked("h", now_ms() - 90_000, 1.0));
     queen.until_sealed();
     let queen = queen.stop().start(&["--seal-after", "1s", "--retention-raw", "1m"]);
-    crate::support::wait::eventually("the old reading is gone", || {
+    eventually("the old reading is gone", || {
         (queen.value("SELECT count(*) FROM samples") == 0.0).then_some(())
     });
     assert!(queen.rows("SELECT * FROM history").is_empty());
     assert!(queen.value("SELECT count(*) FROM rollup_1m").as_f64() > Some(0.0));
+}
+
+#[test]
+fn readings_that_are_being_deleted_count_by_their_sums() {
+    let queen = Queen::with(SOON);
+    let minute = (now_ms() - 600_000) / 60_000 * 60_000;
+    queen.takes(&marked("h", minute, 1.0));
+    queen.takes(&marked("h", minute + 1000, 2.0));
+    queen.until_sealed();
+    // Retention has marked the block and gets no further.
+    let _held = Session::after(&queen, "UPDATE blocks SET raw = 2; BEGIN IMMEDIATE");
+    let path = format!(
+        "/v1/history/query?metric=cpu_pct&start={minute}&end={}&step=1m&agg=sum",
+        minute + 60_000
+    );
+    assert_eq!(queen.get(&path).ok()["series"][0]["values"], json!([3.0]));
+}
+
+#[test]
+fn where_minutes_are_gone_hours_answer() {
+    let queen = Queen::with(SOON);
+    let hour = (now_ms() - 4 * 3_600_000) / 3_600_000 * 3_600_000;
+    for (ms, cpu_pct) in [(0, 1.0), (1000, 2.0), (7_200_000, 4.0)] {
+        queen.takes(&marked("h", hour + ms, cpu_pct));
+        queen.until_sealed();
+    }
+    eventually("the hours are rolled up", || {
+        let rolled = queen.value("SELECT rolled_ts FROM progress").as_f64();
+        (rolled >= Some((hour + 3 * 3_600_000) as f64)).then_some(())
+    });
+    let gone = ["--retention-raw", "2h", "--retention-1m", "2h", "--seal-after", "1s"];
+    let queen = queen.stop().start(&gone);
+    eventually("what is older than two hours is gone", || {
+        (queen.value("SELECT count(*) FROM rollup_1m WHERE block < 3") == 0.0).then_some(())
+    });
+    let path = format!(
+        "/v1/history/query?metric=cpu_pct&start={hour}&end={}&step=1m&agg=sum&fill=none",
+        hour + 3 * 3_600_000
+    );
+    let answer = queen.get(&path).ok();
+    assert_eq!(answer["series"][0]["values"], json!([3.0, 4.0]), "{answer}");
 }

@@ -276,7 +276,10 @@ fn rolled_up(home: &Home, known: &[Reading], start: i64, end: i64) {
     queen.stop();
 
     // Only hours are left of what the first blocks held, and some of the second stand there too.
-    home.sql("DELETE FROM rollup_1m WHERE block = 1; DELETE FROM blocks WHERE block = 1;");
+    home.sql(
+        "UPDATE progress SET minutes_ts = (SELECT max_ts + 1 FROM blocks WHERE block = 1);
+         DELETE FROM rollup_1m WHERE block = 1; DELETE FROM blocks WHERE block = 1;",
+    );
     let queen = home.start(&["--seal-after", "1h"]);
     let (from, to) = ((start / HOUR + 1) * HOUR, rolled);
     for metric in ["cpu_pct", "total_vram_mb", "gpu_power_w", "node_memory_total_mb"] {

@@ -7,7 +7,7 @@ const FROM_HERE_MS: f64 = 1e11;
 
 /// A moment in ms since the epoch: RFC 3339, epoch seconds or milliseconds, `now`, `-1h`,
 /// `now-1h`. The error says what is allowed.
-pub(super) fn moment(text: &str, now: i64) -> Result<i64, String> {
+pub(in crate::api) fn moment(text: &str, now: i64) -> Result<i64, String> {
     parsed(text, now).and_then(Timestamp::from_millis).map(Timestamp::millis).ok_or_else(|| {
         let shown: String = text.chars().take(64).collect();
         format!(
@@ -44,7 +44,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// A length of time in ms: `15s`, `1h30m`, `1d`; without a unit, seconds.
-pub(super) fn span(text: &str) -> Option<i64> {
+pub(in crate::api) fn span(text: &str) -> Option<i64> {
     if is_number(text) {
         let seconds: f64 = text.parse().ok()?;
         return (seconds < 1e12).then_some((seconds * 1000.0).round() as i64);

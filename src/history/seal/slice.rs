@@ -35,15 +35,13 @@ pub(super) struct Rollups {
 
 impl Slice {
     /// Reads the live rows of these ids.
-    pub(super) fn read(
-        ids: &[i64],
-        statements: &mut Statements,
-        handle: &mut Handle<'_>,
-    ) -> sqlx::Result<Self> {
+    pub(super) fn read(ids: &[i64], handle: &mut Handle<'_>) -> sqlx::Result<Self> {
         let mut slice = Self::default();
+        let mut live_row =
+            Statement::prepare(include_str!("../../../queries/live_row.sql"), handle)?;
         for &id in ids {
             let mut parsed = Ok(());
-            statements.live_row.read(handle, id, |row| {
+            live_row.read(handle, id, |row| {
                 parsed = slice.take(
                     id,
                     row.integer(0),
@@ -119,31 +117,29 @@ impl Slice {
         statements: &mut Statements,
         handle: &mut Handle<'_>,
     ) -> Result<(), RawError> {
-        for (run, ts, sample) in &self.samples {
-            let gpus = WorkerGpus::of(sample);
-            statements.sample.execute(handle, |values| {
-                values.integer(block).integer(*run).integer(ts - min_ts);
-                bind_sample(values, &sample.figures);
-                match &gpus {
-                    WorkerGpus::None => values.null(),
-                    WorkerGpus::Alone(gpu) => values.integer(*gpu),
-                    WorkerGpus::List(list) => values.text(list),
-                };
-            })?;
-        }
-        for (gpu, ts, row) in &self.gpus {
-            statements.gpu_sample.execute(handle, |values| {
-                values.integer(block).integer(*gpu).integer(ts - min_ts);
-                values.number(row.util_pct.map(|v| v.thousandths()));
-                values.number(row.memory_used_mb.map(|v| v.thousandths()));
-                values.number(row.temperature_c.map(|v| v.thousandths()));
-                values.thousandths(row.power_w.map(|v| v.thousandths()));
-                match &row.state {
-                    Some(state) => values.text(state.as_str()),
-                    None => values.null(),
-                };
-            })?;
-        }
+        let worker_gpus: Vec<_> =
+            self.samples.iter().map(|(_, _, sample)| WorkerGpus::of(sample)).collect();
+        let rows: Vec<_> = self.samples.iter().zip(&worker_gpus).collect();
+        statements.sample.execute(&rows, handle, |values, ((run, ts, sample), gpus)| {
+            values.integer(block).integer(*run).integer(ts - min_ts);
+            bind_sample(values, &sample.figures);
+            match gpus {
+                WorkerGpus::None => values.null(),
+                WorkerGpus::Alone(gpu) => values.integer(*gpu),
+                WorkerGpus::List(list) => values.text(list),
+            };
+        })?;
+        statements.gpu_sample.execute(&self.gpus, handle, |values, (gpu, ts, row)| {
+            values.integer(block).integer(*gpu).integer(ts - min_ts);
+            values.number(row.util_pct.map(|v| v.thousandths()));
+            values.number(row.memory_used_mb.map(|v| v.thousandths()));
+            values.number(row.temperature_c.map(|v| v.thousandths()));
+            values.thousandths(row.power_w.map(|v| v.thousandths()));
+            match &row.state {
+                Some(state) => values.text(state.as_str()),
+                None => values.null(),
+            };
+        })?;
         for heartbeat in &self.heartbeats {
             heartbeat.insert(block, min_ts, &mut statements.heartbeat, handle)?;
         }

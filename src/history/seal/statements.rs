@@ -1,12 +1,11 @@
 //! The statements of sealing, prepared once.
 
-use crate::history::raw::{Handle, RawError, Statement};
+use crate::history::raw::{Handle, Insert, RawError, Statement};
 
 #[derive(Debug)]
 pub(super) struct Statements {
-    pub(super) live_row: Statement,
-    pub(super) sample: Statement,
-    pub(super) gpu_sample: Statement,
+    pub(super) sample: Insert,
+    pub(super) gpu_sample: Insert,
     pub(super) heartbeat: Statement,
     pub(super) rollup_1m: Statement,
     pub(super) rollup_1h: Statement,
@@ -14,11 +13,13 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn prepare(handle: &mut Handle<'_>) -> Result<Self, RawError> {
+        let sample = Insert::prepare(include_str!("../../../queries/insert_sample.sql"), handle)?;
+        let gpu_sample =
+            Insert::prepare(include_str!("../../../queries/insert_gpu_sample.sql"), handle)?;
         let mut prepare = |sql| Statement::prepare(sql, handle);
         Ok(Self {
-            live_row: prepare(include_str!("../../../queries/live_row.sql"))?,
-            sample: prepare(include_str!("../../../queries/insert_sample.sql"))?,
-            gpu_sample: prepare(include_str!("../../../queries/insert_gpu_sample.sql"))?,
+            sample,
+            gpu_sample,
             heartbeat: prepare(include_str!("../../../queries/insert_heartbeat.sql"))?,
             rollup_1m: prepare(include_str!("../../../queries/insert_rollup_1m.sql"))?,
             rollup_1h: prepare(include_str!("../../../queries/insert_rollup_1h.sql"))?,

@@ -52,6 +52,15 @@ impl Process {
         }
     }
 
+    /// Waits until it has said something, on standard output or standard error.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        eventually(&format!("{} says {text:?}", self.name), || {
+            let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+            output.contains(text).then_some(())
+        });
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
         assert!(self::signal(self.id(), signal), "{} is gone before {signal}", self.name);

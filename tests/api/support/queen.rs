@@ -140,6 +140,12 @@ impl Queen {
     }
 
     /// The next line of what she prints for the person who started her.
+    /// Waits until she has said something.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        self.process.says(text);
+    }
+
     pub(crate) fn next_line(&self) -> Option<String> {
         self.process.next_line()
     }
@@ -226,6 +232,11 @@ impl Queen {
         eventually("all is sealed", || {
             (self.value("SELECT count(*) FROM heartbeats_live") == 0.0).then_some(())
         });
+    }
+
+    /// Sends her a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.signal(signal);
     }
 
     /// Asks her to stop, as a service manager does.

@@ -1,0 +1,101 @@
+//! Which events a subscriber wants, and what of them.
+
+use bytes::Bytes;
+use hive_contract::Heartbeat;
+use hive_contract::event::Lifecycle;
+use hive_contract::heartbeat::Worker;
+use serde_json::Value;
+
+use crate::api::params::{Params, invalid};
+use crate::api::problem::ApiError;
+use crate::feed::{Content, Event, Form};
+use crate::history::readings::HiveFilter;
+
+/// The kinds of events that can be asked for.
+const EVENTS: [&str; 3] = ["heartbeat", "lifecycle", "queen"];
+
+/// What a subscriber wants. An empty list admits everything.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    form: Form,
+    hives: Vec<String>,
+    groups: Vec<String>,
+    models: Vec<String>,
+    events: Vec<String>,
+    /// Late data too.
+    backfill: bool,
+}
+
+impl Wanted {
+    pub(super) fn parse(params: &Params, form: Form) -> Result<Self, ApiError> {
+        let all = |name| params.all(name).map(ToOwned::to_owned).collect::<Vec<_>>();
+        let events = all("event");
+        if let Some(unknown) = events.iter().find(|event| !EVENTS.contains(&event.as_str())) {
+            let [a, b, c] = EVENTS;
+            return Err(invalid("event", &format!("{unknown:?} is none of {a}, {b}, {c}")));
+        }
+        let backfill = params.get("backfill", "true or false")?.unwrap_or(false);
+        let (hives, groups, models) = (all("hive"), all("group"), all("model"));
+        Ok(Self { form, hives, groups, models, events, backfill })
+    }
+
+    /// Whether the state of the fleet is wanted.
+    pub(super) fn summaries(&self) -> bool {
+        admits(&self.events, Some("queen"))
+    }
+
+    /// Which hives are wanted; `None`: all.
+    pub(super) fn hive_filter(&self) -> Option<HiveFilter> {
+        let hives = self.hives.clone();
+        (!hives.is_empty())
+            .then(|| -> HiveFilter { Box::new(move |hive| admits(&hives, Some(hive))) })
+    }
+
+    /// What is sent of an event, if anything.
+    pub(super) fn frame(&self, event: &Event) -> Option<Bytes> {
+        match &event.content {
+            Content::Heartbeat { heartbeat, late } => {
+                let wanted = admits(&self.events, Some("heartbeat"))
+                    && (!late || self.backfill)
+                    && admits(&self.hives, Some(heartbeat.hive.id.as_str()));
+                if !wanted {
+                    None
+                } else if self.groups.is_empty() && self.models.is_empty() {
+                    Some(match self.form {
+                        Form::Sse => event.sse(),
+                        Form::Ndjson => event.ndjson(),
+                    })
+                } else {
+                    let workers = self.workers(heartbeat);
+                    (!workers.is_empty()).then(|| event.encode(self.form, Some(workers)))
+                }
+            }
+            Content::Lifecycle(change) => self.wants(change).then(|| event.encode(self.form, None)),
+        }
+    }
+
+    fn workers<'a>(&self, heartbeat: &'a Heartbeat) -> Vec<&'a Worker> {
+        let wanted = |worker: &&Worker| {
+            admits(&self.groups, Some(worker.group.as_str()))
+                && admits(&self.models, worker.model.as_ref().map(|model| model.as_str()))
+        };
+        heartbeat.workers.iter().filter(wanted).collect()
+    }
+
+    /// An event that names no worker is wanted whatever groups and models are.
+    fn wants(&self, event: &Lifecycle) -> bool {
+        let hive = event.hive_id.as_ref();
+        let of_hive = hive.is_none() || admits(&self.hives, hive.map(|hive| hive.as_str()));
+        let of_worker = event.worker.as_ref().is_none_or(|worker| {
+            let group = worker.split_once('/').map(|(group, _)| group);
+            let mut models = ["model", "from", "to"].map(|name| event.detail.get(name)).into_iter();
+            let model = |model: Option<&Value>| admits(&self.models, model.and_then(Value::as_str));
+            admits(&self.groups, group) && models.any(model)
+        });
+        admits(&self.events, Some("lifecycle")) && of_hive && of_worker
+    }
+}
+
+fn admits(wanted: &[String], value: Option<&str>) -> bool {
+    wanted.is_empty() || wanted.iter().any(|wanted| Some(wanted.as_str()) == value)
+}

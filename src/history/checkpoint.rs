@@ -1,0 +1,79 @@
+//! Copying the write-ahead log back into the file, beside the writer.
+//!
+//! SQLite by itself does it within a commit, and every heartbeat of that commit waits. Here a
+//! connection of its own copies nearly all of it while heartbeats are stored; what was written
+//! meanwhile is little, and copying that is left to the next commit, since only the writer can
+//! begin the log anew.
+//!
+//! Invariant: the log is copied each time that it has grown by [`LOG_PAGES`]. It grows further
+//! only while somebody reads from it in one long transaction.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tokio::sync::Notify;
+
+/// Pages of 4 KiB after which the log is copied: 16 MiB.
+const LOG_PAGES: u32 = 4096;
+
+/// What the writer's commits and the copying tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// Pages in the log when it was last asked to be copied.
+    asked_at: AtomicU32,
+    asked: Notify,
+    /// Nearly all is copied: the next commit copies the rest.
+    nearly_done: AtomicBool,
+}
+
+impl Log {
+    /// Notes a commit that left so many pages in the log. Whether this commit copies the rest.
+    pub(super) fn committed(&self, pages: u32) -> bool {
+        let asked_at = self.asked_at.load(Ordering::Relaxed);
+        if pages < asked_at {
+            // It began anew.
+            self.asked_at.store(0, Ordering::Relaxed);
+        } else if pages - asked_at >= LOG_PAGES {
+            self.asked_at.store(pages, Ordering::Relaxed);
+            self.asked.notify_one();
+        }
+        self.nearly_done.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Copies the log each time that it is asked to, until the task is aborted.
+pub(super) async fn run(path: PathBuf, log: Arc<Log>) {
+    let mut connection = None;
+    loop {
+        log.asked.notified().await;
+        let result = match &mut connection {
+            Some(connection) => copy(connection, &log).await,
+            None => match connect(&path).await {
+                Ok(opened) => copy(connection.insert(opened), &log).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = result {
+            tracing::warn!(
+                error = %error,
+                "the write-ahead log could not be copied into the file; it is tried again"
+            );
+        }
+    }
+}
+
+async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
+    SqliteConnectOptions::new().filename(path).disable_statement_logging().connect().await
+}
+
+async fn copy(connection: &mut SqliteConnection, log: &Log) -> sqlx::Result<()> {
+    // The second time copies what was written during the first.
+    for _ in 0..2 {
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await?;
+    }
+    log.nearly_done.store(true, Ordering::Relaxed);
+    Ok(())
+}

@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     println!(
         "{:>7}  {:<28} {:>8} {:>8} {:>8} {:>9} {:>13}",
-        "models", "", "p50", "p99", "max", "searches", "heartbeats/s"
+        "models", "", "p50", "p99", "max", "calls", "heartbeats/s"
     );
     let mut slowest = Duration::ZERO;
     for &models in &options.models {
@@ -93,41 +93,47 @@ fn measure(options: &Options, models: usize) -> Result<Duration> {
                 thread::sleep(Duration::from_micros(200));
             }
             let received = heartbeats.load(Ordering::Relaxed) - before;
-            took.sort_unstable();
-            let micros = |q: f64| {
-                let at = ((took.len() as f64 * q) as usize).min(took.len() - 1);
-                took[at].as_secs_f64() * 1e6
-            };
-            println!(
-                "{models:>7}  {name:<28} {:>8.1} {:>8.1} {:>8.0} {:>9} {:>13.0}",
-                micros(0.5),
-                micros(0.99),
-                micros(1.0),
-                took.len(),
-                received as f64 / begun.elapsed().as_secs_f64(),
-            );
-            p99 = p99.max(Duration::from_secs_f64(micros(0.99) / 1e6));
+            let rate = received as f64 / begun.elapsed().as_secs_f64();
+            p99 = p99.max(show(models, name, took, rate));
         }
         stop.store(true, Ordering::Relaxed);
-        poster.join().map_err(|_| "the poster panicked")??;
+        let updates = poster.join().map_err(|_| "the poster panicked")??;
+        let rate = options.hives as f64;
+        show(models, "update_workers", updates, rate);
         Ok(p99)
     })
 }
 
-/// A heartbeat of each hive once a second, spread over the second.
+/// Prints a row; what the slowest but one in a hundred took.
+fn show(models: usize, name: &str, mut took: Vec<Duration>, heartbeats: f64) -> Duration {
+    took.sort_unstable();
+    let at = |q: f64| took[((took.len() as f64 * q) as usize).min(took.len() - 1)];
+    let micros = |q: f64| at(q).as_secs_f64() * 1e6;
+    println!(
+        "{models:>7}  {name:<28} {:>8.1} {:>8.1} {:>8.0} {:>9} {heartbeats:>13.0}",
+        micros(0.5),
+        micros(0.99),
+        micros(1.0),
+        took.len(),
+    );
+    at(0.99)
+}
+
+/// A heartbeat of each hive once a second, spread over the second; how long each took.
 fn post(
     registry: &HiveRegistry,
     hives: &[Heartbeat],
     heartbeats: &AtomicUsize,
     stop: &AtomicBool,
     clock: Clock,
-) -> Result<()> {
+) -> Result<Vec<Duration>> {
     let begun = Instant::now();
+    let mut took = Vec::new();
     for sent in 1.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        hear(registry, sent, &hives[sent % hives.len()], clock.now())?;
+        took.push(hear(registry, sent, &hives[sent % hives.len()], clock.now())?);
         heartbeats.fetch_add(1, Ordering::Relaxed);
         let due = Duration::from_secs_f64(sent as f64 / hives.len() as f64);
         // In small bursts: a sleep is not that exact.
@@ -137,13 +143,19 @@ fn post(
             thread::sleep(early);
         }
     }
-    Ok(())
+    Ok(took)
 }
 
-/// Every third worker is busy, each time another.
-fn hear(registry: &HiveRegistry, round: usize, hive: &Heartbeat, now: Timestamp) -> Result<()> {
+/// Every third worker is busy, each time another. How long the registry took.
+fn hear(
+    registry: &HiveRegistry,
+    round: usize,
+    hive: &Heartbeat,
+    now: Timestamp,
+) -> Result<Duration> {
     let requests = |at: usize| u64::from((round + at).is_multiple_of(3));
     let reading: Arc<Heartbeat> = fleet::reading(hive, now, requests, true)?;
+    let begun = Instant::now();
     registry.update_workers(&reading, now)?;
-    Ok(())
+    Ok(begun.elapsed())
 }

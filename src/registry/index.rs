@@ -74,65 +74,63 @@ impl Index {
     /// than before, and not just heard again. What it replaces is given back, so that it can
     /// be dropped when nobody waits.
     pub(super) fn put(&mut self, hive: &Arc<HiveState>, newer: bool) -> Option<Arc<HiveState>> {
-        let before = self.before(hive);
         let id = &hive.heartbeat.hive.id;
-        let places: Vec<Place> = hive
-            .heartbeat
-            .workers
-            .iter()
-            .enumerate()
-            .map(|(at, worker)| match before[at] {
-                Some(before) => self.hives[id].places[before],
-                None => self.add(worker, WorkerRef::new(Arc::clone(hive), at)),
-            })
-            .collect();
+        let Some(placed) = self.hives.get_mut(id) else {
+            let places = self.places(hive, &[]);
+            self.refresh(hive, &places, newer);
+            self.hives.insert(id.clone(), Placed { hive: Arc::clone(hive), places });
+            return None;
+        };
+        let (workers, old_workers) = (&hive.heartbeat.workers, &placed.hive.heartbeat.workers);
+        let unchanged = workers.len() == old_workers.len()
+            && workers.iter().zip(old_workers).all(|(worker, old)| same(worker, old));
+        let places = if unchanged {
+            std::mem::take(&mut placed.places)
+        } else {
+            let old = Arc::clone(&placed.hive);
+            let before = self.before(hive, &old);
+            self.places(hive, &before)
+        };
         self.refresh(hive, &places, newer);
-        match self.hives.get_mut(id) {
-            Some(placed) => {
-                placed.places = places;
-                Some(std::mem::replace(&mut placed.hive, Arc::clone(hive)))
-            }
-            None => {
-                self.hives.insert(id.clone(), Placed { hive: Arc::clone(hive), places });
-                None
-            }
-        }
+        let placed = self.hives.get_mut(id)?;
+        placed.places = places;
+        Some(std::mem::replace(&mut placed.hive, Arc::clone(hive)))
     }
 
-    /// Where in the hive's last reading each of its workers stood. Those that are gone are
-    /// removed.
-    fn before(&mut self, hive: &HiveState) -> Vec<Option<usize>> {
-        let workers = &hive.heartbeat.workers;
-        let Some(placed) = self.hives.get(&hive.heartbeat.hive.id) else {
-            return vec![None; workers.len()];
+    /// Where each of a hive's workers stands; those without a place before get one.
+    fn places(&mut self, hive: &Arc<HiveState>, before: &[Option<Place>]) -> Vec<Place> {
+        let workers = hive.heartbeat.workers.iter().enumerate();
+        let place = |(at, worker)| match before.get(at) {
+            Some(&Some(place)) => place,
+            _ => self.add(worker, WorkerRef::new(Arc::clone(hive), at)),
         };
-        let old = Arc::clone(&placed.hive);
+        workers.map(place).collect()
+    }
+
+    /// Where each worker of a hive stood before. Those of its last reading that are gone are
+    /// removed.
+    fn before(&mut self, hive: &HiveState, old: &HiveState) -> Vec<Option<Place>> {
         let old_workers = &old.heartbeat.workers;
-        if workers.len() == old_workers.len()
-            && workers.iter().zip(old_workers).all(|(worker, old)| same(worker, old))
-        {
-            return (0..workers.len()).map(Some).collect();
-        }
         let mut gone: HashMap<_, usize> = old_workers
             .iter()
             .enumerate()
             .map(|(at, worker)| ((&worker.group, &worker.instance), at))
             .collect();
-        let before = workers
-            .iter()
-            .map(|worker| {
-                let key = (&worker.group, &worker.instance);
-                let at = *gone.get(&key)?;
-                same(worker, &old_workers[at]).then(|| {
-                    gone.remove(&key);
-                    at
-                })
-            })
-            .collect();
-        for at in gone.into_values() {
-            self.remove(&old, at);
+        let mut stood = Vec::with_capacity(hive.heartbeat.workers.len());
+        for worker in &hive.heartbeat.workers {
+            let key = (&worker.group, &worker.instance);
+            let at = gone.get(&key).copied().filter(|&at| same(worker, &old_workers[at]));
+            if at.is_some() {
+                gone.remove(&key);
+            }
+            stood.push(at);
         }
-        before
+        for at in gone.into_values() {
+            self.remove(old, at);
+        }
+        // Only now, since removing one moves another.
+        let placed = self.hives.get(&hive.heartbeat.hive.id);
+        stood.into_iter().map(|at| placed?.places.get(at?).copied()).collect()
     }
 
     /// A place for a worker that is new.
@@ -153,7 +151,7 @@ impl Index {
             group: group.number,
             leases: 0,
             idle: None,
-            routable: false,
+            routable: port(&worker.instance).is_some(),
         });
         shelf.others.push(Shelved { worker: reference, leases: WorkerLeases::default() });
         u32::try_from(place).ok()
@@ -210,10 +208,14 @@ impl Index {
                 live_until_ms,
                 leases: leased.requests,
                 idle: worker.idle(),
-                routable: port(&worker.instance).is_some(),
                 ..*shelf.candidates.get(place)
             };
-            shelf.candidates.set(place, candidate);
+            shelf.candidates.set_later(place, candidate);
+        }
+        for model in hive.heartbeat.workers.iter().filter_map(|worker| worker.model.as_ref()) {
+            if let Some(shelf) = self.shelves.get_mut(model) {
+                shelf.candidates.settle();
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The workers of one model, as far as a search looks at them.
 //!
-//! Invariant: a block's summary is that of its candidates. A search looks only into blocks whose
+//! Invariant: once settled, a block's summary is that of its candidates. A search looks only into blocks whose
 //! summary does not answer it, so that even a hundred thousand candidates take microseconds.
 
 use super::{Candidate, Considered, Filter, MAX_LEASES_PER_WORKER, Rank};
@@ -13,6 +13,8 @@ const BLOCK: usize = 64;
 pub struct Candidates {
     list: Vec<Candidate>,
     blocks: Vec<Block>,
+    /// Blocks with changes that are not in their summaries yet.
+    unsettled: Vec<usize>,
 }
 
 /// What there is to know of up to [`BLOCK`] neighbours.
@@ -158,6 +160,22 @@ impl Candidates {
     pub fn set(&mut self, place: usize, candidate: Candidate) {
         self.list[place] = candidate;
         self.summarise(place / BLOCK);
+    }
+
+    /// The same for one of many: [`settle`](Self::settle) must follow before the next search.
+    pub fn set_later(&mut self, place: usize, candidate: Candidate) {
+        self.list[place] = candidate;
+        let block = place / BLOCK;
+        if self.unsettled.last() != Some(&block) {
+            self.unsettled.push(block);
+        }
+    }
+
+    /// Takes over what [`set_later`](Self::set_later) changed.
+    pub fn settle(&mut self) {
+        while let Some(block) = self.unsettled.pop() {
+            self.summarise(block);
+        }
     }
 
     /// Removes one; the last takes its place.

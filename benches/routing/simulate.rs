@@ -242,6 +242,8 @@ impl<'a> Simulation<'a> {
     }
 
     fn run(mut self, load: f64) -> Result<Outcome> {
+        // Ties in the registry are decided by the thread's numbers.
+        fastrand::seed(self.options.sim_seed);
         let end = START + WARM_UP + self.options.sim_minutes as i64 * 60 * SECOND;
         self.plan_requests(load, end);
         for hive in 0..self.hives.len() {

@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
@@ -50,6 +50,9 @@ pub struct Reply {
     pub status: u16,
     /// How long the queen asks to wait before the next try.
     pub retry_after: Option<Duration>,
+    /// When the queen says that she answered, in milliseconds since the epoch; she says it in
+    /// whole seconds.
+    pub date_ms: Option<i64>,
     /// The body, at most [`MAX_REPLY_BYTES`].
     pub body: Bytes,
 }
@@ -137,8 +140,22 @@ impl Client {
         content_encoding: Option<&str>,
         body: Bytes,
     ) -> Result<Reply, Error> {
+        let content = Content::new(content_type, content_encoding, body)
+            .map_err(|source| Error::Request { queen: self.queen.address(), source })?;
+        self.request(path, Some(content)).await
+    }
+
+    /// Gets what is at a path below the queen's URL, such as `/version`.
+    ///
+    /// # Errors
+    /// As for [`Client::post`].
+    pub async fn get(&mut self, path: &str) -> Result<Reply, Error> {
+        self.request(path, None).await
+    }
+
+    async fn request(&mut self, path: &str, content: Option<Content>) -> Result<Reply, Error> {
         let message = self
-            .message(path, content_type, content_encoding, body)
+            .message(path, content)
             .map_err(|source| Error::Request { queen: self.queen.address(), source })?;
         let limit = self.timeouts.total;
         match tokio::time::timeout(limit, self.send(&message)).await {
@@ -150,9 +167,7 @@ impl Client {
     fn message(
         &mut self,
         path: &str,
-        content_type: &str,
-        content_encoding: Option<&str>,
-        body: Bytes,
+        content: Option<Content>,
     ) -> Result<Message, hyper::http::Error> {
         let target = match &self.target {
             Some((known, target)) if known == path => target.clone(),
@@ -162,13 +177,7 @@ impl Client {
                 target
             }
         };
-        Ok(Message {
-            target,
-            host: self.host_header.clone(),
-            content_type: HeaderValue::from_str(content_type)?,
-            content_encoding: content_encoding.map(HeaderValue::from_str).transpose()?,
-            body,
-        })
+        Ok(Message { target, host: self.host_header.clone(), content })
     }
 
     async fn send(&mut self, message: &Message) -> Result<Reply, Error> {
@@ -242,20 +251,35 @@ impl std::fmt::Debug for Client {
 struct Message {
     target: Uri,
     host: HeaderValue,
-    content_type: HeaderValue,
-    content_encoding: Option<HeaderValue>,
+    /// Without it the request is a GET.
+    content: Option<Content>,
+}
+
+/// What is posted.
+struct Content {
+    kind: HeaderValue,
+    encoding: Option<HeaderValue>,
     body: Bytes,
+}
+
+impl Content {
+    fn new(kind: &str, encoding: Option<&str>, body: Bytes) -> Result<Self, hyper::http::Error> {
+        let encoding = encoding.map(HeaderValue::from_str).transpose()?;
+        Ok(Self { kind: HeaderValue::from_str(kind)?, encoding, body })
+    }
 }
 
 impl Message {
     fn request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = Method::POST;
+        let body = self.content.as_ref().map(|content| content.body.clone());
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
         *request.uri_mut() = self.target.clone();
+        request.headers_mut().insert(header::HOST, self.host.clone());
+        let Some(Content { kind, encoding, .. }) = &self.content else { return request };
+        *request.method_mut() = Method::POST;
         let headers = request.headers_mut();
-        headers.insert(header::HOST, self.host.clone());
-        headers.insert(header::CONTENT_TYPE, self.content_type.clone());
-        if let Some(encoding) = &self.content_encoding {
+        headers.insert(header::CONTENT_TYPE, kind.clone());
+        if let Some(encoding) = encoding {
             headers.insert(header::CONTENT_ENCODING, encoding.clone());
         }
         request
@@ -333,6 +357,7 @@ impl Connection {
         Ok(Reply {
             status: head.status.as_u16(),
             retry_after: head.headers.get(header::RETRY_AFTER).and_then(seconds),
+            date_ms: head.headers.get(header::DATE).and_then(date_ms),
             body: gathered.map_or(body, BytesMut::freeze),
         })
     }
@@ -352,6 +377,12 @@ fn drive(
     if !*closed {
         *closed = driver.as_mut().poll(cx).is_ready();
     }
+}
+
+/// A moment such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date_ms(value: &HeaderValue) -> Option<i64> {
+    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// The form in seconds. The form as a date is not read: it would need two clocks to agree.

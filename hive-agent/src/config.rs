@@ -16,6 +16,7 @@ use hive_contract::text::{InvalidText, Text};
 use serde::{Deserialize, Deserializer};
 
 use crate::client::QueenUrl;
+use crate::collect::discover::{self, Rule};
 use crate::collect::own::OwnCost;
 use crate::collect::{Roots, Settings};
 use crate::spool;
@@ -43,6 +44,10 @@ pub struct Config {
     pub roots: Roots,
     /// What is measured as the agent's own cost.
     pub own_cost: OwnCost,
+    /// Whether and how workers outside the slice are found.
+    pub discovery: discover::Settings,
+    /// Whether servers are asked how busy they are.
+    pub asks_servers: bool,
 }
 
 impl Config {
@@ -62,6 +67,8 @@ impl Config {
             spool: spool::Limits::default(),
             roots: Roots::default(),
             own_cost: OwnCost::Process,
+            discovery: discover::Settings::default(),
+            asks_servers: true,
             queen,
         }
     }
@@ -75,6 +82,8 @@ impl Config {
             interval: Some(self.interval.get()),
             roots: self.roots.clone(),
             own_cost: self.own_cost,
+            discovery: self.discovery.clone(),
+            asks_servers: self.asks_servers,
         }
     }
 }
@@ -119,6 +128,19 @@ pub struct HiveOptions {
     /// The directory that contains rbee.slice [default: where cgroup v2 is mounted]
     #[arg(long, env = "HIVE_AGENT_CGROUP_ROOT", value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
+    /// Find workers outside rbee.slice too, by their command lines; worker_rules in the TOML
+    /// file name them [default: true]
+    #[arg(long, env = "HIVE_AGENT_DISCOVER", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub discover: Option<bool>,
+    /// Ask the servers on this machine for their queues, where they export them
+    /// [default: true]
+    #[arg(long, env = "HIVE_AGENT_ASK_SERVERS", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub ask_servers: Option<bool>,
+    /// The library of NVIDIA's driver, a path or a name [default: libnvidia-ml.so.1]
+    #[arg(long, env = "HIVE_AGENT_NVML_LIBRARY", value_name = "FILE")]
+    pub nvml_library: Option<PathBuf>,
 }
 
 /// Everything that `run` can be told.
@@ -148,6 +170,10 @@ struct FileOptions {
     hive_id: Option<HiveId>,
     hostname: Option<Text>,
     cgroup_root: Option<PathBuf>,
+    discover: Option<bool>,
+    ask_servers: Option<bool>,
+    worker_rules: Vec<Rule>,
+    nvml_library: Option<PathBuf>,
     #[serde(deserialize_with = "from_text")]
     interval: Option<Interval>,
     #[serde(deserialize_with = "from_text")]
@@ -190,7 +216,20 @@ impl RunOptions {
                 bytes: bytes.unwrap_or(default.spool.bytes),
                 age: age.unwrap_or(default.spool.age),
             },
-            roots: Roots { cgroup: self.hive.cgroup_root.or(file.cgroup_root), ..default.roots },
+            asks_servers: self
+                .hive
+                .ask_servers
+                .or(file.ask_servers)
+                .unwrap_or(default.asks_servers),
+            discovery: discover::Settings {
+                is_on: self.hive.discover.or(file.discover).unwrap_or(default.discovery.is_on),
+                rules: file.worker_rules,
+            },
+            roots: Roots {
+                cgroup: self.hive.cgroup_root.or(file.cgroup_root),
+                nvml: self.hive.nvml_library.or(file.nvml_library).unwrap_or(default.roots.nvml),
+                ..default.roots
+            },
             ..default
         }
     }

@@ -9,6 +9,7 @@
 //! - `delivery`: from the spool to the queen, through
 //! - [`client`]: one connection that heals itself;
 //! - [`once`]: a single heartbeat, for people;
+//! - [`doctor`]: what is seen here, and what is missing, in plain words;
 //! - [`spawn`]: starts a worker where it is found;
 //! - [`simulate`]: a made-up fleet, for demonstrations and load tests;
 //! - [`clock`]: what time it is.
@@ -19,6 +20,7 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 mod delivery;
+pub mod doctor;
 pub mod once;
 pub mod simulate;
 pub mod spawn;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hive_agent::config::{HiveOptions, RunOptions};
 use hive_agent::spawn::SpawnOptions;
-use hive_agent::{agent, once, simulate, spawn};
+use hive_agent::{agent, doctor, once, simulate, spawn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Measures every LLM inference worker of this machine once a second and posts it to the queen.
 ///
-/// A worker is every process tree in a cgroup rbee.slice/GROUP/INSTANCE; `hive-agent spawn`
-/// starts one there. Workers need not cooperate. Without a command, `run` is meant.
+/// A worker is every process tree in a cgroup rbee.slice/GROUP/INSTANCE (`hive-agent spawn`
+/// starts one there), and every known inference server that runs elsewhere. Workers need not
+/// cooperate. Without a command, `run` is meant.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 struct Cli {
@@ -40,6 +41,11 @@ enum Command {
     /// io_r_mb_s and io_w_mb_s are those of these 250 ms. What could not be read is null, and
     /// agent.errors says why.
     Once(HiveOptions),
+    /// Says in plain words what is seen here and of the queen, and what to do about the rest
+    ///
+    /// Nothing is changed or sent. The exit status is 1 if something prevents the agent from
+    /// working.
+    Doctor(HiveOptions),
     /// Starts a worker where it is found, and ends with its exit status
     ///
     /// CMD is put into the cgroup rbee.slice/GROUP/INSTANCE before its first instruction. A
@@ -65,6 +71,10 @@ fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(options) => status(run(options)),
         Command::Once(options) => status(print_once(options)),
+        Command::Doctor(options) => match consult(options) {
+            Ok(code) => code,
+            Err(error) => status(Err(error)),
+        },
         Command::Spawn(options) => match spawn::run(&options) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
@@ -104,6 +114,15 @@ fn print_once(options: HiveOptions) -> Result<(), Box<dyn Error>> {
     // Not println, which panics where the output cannot be written.
     writeln!(io::stdout(), "{json}").map_err(|error| format!("cannot write to stdout: {error}"))?;
     Ok(())
+}
+
+fn consult(options: HiveOptions) -> Result<ExitCode, Box<dyn Error>> {
+    let config = options.resolve()?;
+    allow_many_files();
+    let report = runtime()?.block_on(doctor::examine(&config));
+    // Not print, which panics where the output cannot be written.
+    write!(io::stdout(), "{report}").map_err(|error| format!("cannot write to stdout: {error}"))?;
+    Ok(if report.has_problems() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Box<dyn Error>> {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::Scan;
 use super::file::{Buffer, KeptFile, is_gone};
+use super::place::{Extent, Place};
 use super::text::{keyed, lines, number, words};
 
 /// The directory below the root of the tree in which the groups are.
@@ -90,16 +91,6 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// One directory in which a worker may run.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) group: Group,
-    pub(super) instance: Instance,
-    pub(super) dir: PathBuf,
-    /// Tells a directory from a later one of the same name.
-    pub(super) inode: u64,
-}
-
 /// Every instance directory below `rbee.slice`. What is no valid name is reported and left out.
 pub(super) fn list(root: &Path, scan: &mut Scan<'_>) -> Vec<Place> {
     let mut places = Vec::new();
@@ -116,8 +107,8 @@ pub(super) fn list(root: &Path, scan: &mut Scan<'_>) -> Vec<Place> {
             places.push(Place {
                 group: name.clone(),
                 instance: instance_name,
-                dir: instance.path(),
-                inode: instance.ino(),
+                first: None,
+                extent: Extent::Cgroup { dir: instance.path(), inode: instance.ino() },
             });
         }
     }

@@ -2,11 +2,16 @@
 //!
 //! In reading order:
 //!
-//! - [`cgroup`]: where the workers are, and their processes;
+//! - [`cgroup`]: the workers in the slice, and the processes of a cgroup;
+//! - [`discover`]: the workers outside the slice;
+//! - `workers`: all of them, each once;
 //! - `worker`: the figures of one worker, put together from
 //!   - `process`: one process of it,
 //!   - `storage`: its traffic from `io.stat`,
-//!   - `model`: the model on its command line;
+//!   - `server`: the inference server on a command line,
+//!   - `model`: how a model is called;
+//! - `inquiry`: what the servers themselves say, asked beside the collection;
+//! - [`gpu`]: the machine's GPUs, and each worker's part of them;
 //! - `node`: the machine as a whole;
 //! - [`own`]: what collecting costs;
 //! - `complaints`: what could not be read;
@@ -15,13 +20,11 @@
 //! Invariant: collecting never fails as a whole. What cannot be read is null, its reason is
 //! in `agent.errors`, and nothing else in the heartbeat is touched by it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_contract::bounded::Bounded;
-use hive_contract::heartbeat::{Agent, Heartbeat, Hive, MAX_WORKERS, Worker, Workers};
+use hive_contract::heartbeat::{Agent, Heartbeat, Hive};
 use hive_contract::text::Text;
 use hive_contract::units::{Count, Milliseconds};
 use hive_contract::{Group, HiveId, Instance};
@@ -30,24 +33,33 @@ use crate::clock::Clock;
 
 pub mod cgroup;
 mod complaints;
+pub mod discover;
 mod file;
+pub mod gpu;
 mod growth;
+mod inquiry;
 mod model;
 mod node;
 pub mod own;
+mod place;
 mod process;
+mod server;
 mod storage;
 mod text;
 mod worker;
+mod workers;
 
-use cgroup::Place;
 use complaints::Complaints;
+use discover::Discovery;
 use file::Buffer;
+use gpu::Gpus;
+use inquiry::Inquiry;
 use node::NodeMeter;
 use own::{OwnCost, OwnMeter};
-use worker::Meter;
+use place::Place;
+use workers::Meters;
 
-/// Where the kernel's files are. Tests put fixture trees there.
+/// Where the kernel's files and the drivers' libraries are. Tests put fixtures there.
 #[derive(Debug, Clone)]
 pub struct Roots {
     /// The directory that contains `rbee.slice`; by default the mount point of cgroup v2.
@@ -56,11 +68,18 @@ pub struct Roots {
     pub proc: PathBuf,
     /// `/sys`.
     pub sys: PathBuf,
+    /// The library of NVIDIA's driver: a path, or a name for the loader to find.
+    pub nvml: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { cgroup: None, proc: "/proc".into(), sys: "/sys".into() }
+        Self {
+            cgroup: None,
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            nvml: gpu::NVML_LIBRARY.into(),
+        }
     }
 }
 
@@ -77,6 +96,10 @@ pub struct Settings {
     pub roots: Roots,
     /// What is measured as the collector's own cost.
     pub own_cost: OwnCost,
+    /// Whether and how workers outside the slice are found.
+    pub discovery: discover::Settings,
+    /// Whether servers are asked how busy they are.
+    pub asks_servers: bool,
 }
 
 /// Reads the machine, from one reading to the next. Belongs to one thread.
@@ -84,7 +107,10 @@ pub struct Collector {
     settings: Settings,
     clock: Arc<dyn Clock>,
     cgroup_root: Option<PathBuf>,
-    workers: BTreeMap<(Group, Instance), Meter>,
+    discovery: Discovery,
+    workers: Meters,
+    inquiry: Inquiry,
+    gpus: Gpus,
     node: NodeMeter,
     own: OwnMeter,
     buffer: Buffer,
@@ -96,7 +122,9 @@ struct Scan<'a> {
     clock: &'a dyn Clock,
     proc_root: &'a Path,
     sys_root: &'a Path,
+    gpus: &'a gpu::View,
     buffer: &'a mut Buffer,
+    inquiry: &'a mut Inquiry,
     complaints: &'a mut Complaints,
     ticks_per_s: u64,
     page_size: u64,
@@ -112,16 +140,25 @@ impl Scan<'_> {
 }
 
 impl Collector {
-    /// A collector that has not read anything yet: its first heartbeat has no rates.
+    /// A collector that has not read anything yet: its first heartbeat has no rates. Its GPUs
+    /// are read by threads of their own, from the first collection on.
     #[must_use]
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let own = OwnMeter::new(settings.own_cost);
-        let cgroup_root = settings.roots.cgroup.clone();
+        let Roots { cgroup, proc, sys, nvml } = &settings.roots;
+        let cgroup_root = cgroup.clone();
+        let gpus = Gpus::start(nvml, sys, proc, &clock);
+        let mut inquiry = Inquiry::new(Arc::clone(&clock), proc);
+        inquiry.asks_servers = settings.asks_servers;
+        let discovery = Discovery::new(settings.discovery.clone());
         Self {
             settings,
             clock,
             cgroup_root,
-            workers: BTreeMap::new(),
+            discovery,
+            workers: Meters::default(),
+            inquiry,
+            gpus,
             node: NodeMeter::default(),
             own,
             buffer: Buffer::default(),
@@ -129,24 +166,38 @@ impl Collector {
         }
     }
 
+    /// Why this is a worker, and how it is measured.
+    #[must_use]
+    pub fn explain(&self, group: &Group, instance: &Instance) -> Option<String> {
+        self.workers.explain(group, instance)
+    }
+
     /// Reads everything once. `spooled` heartbeats wait to be sent.
     pub fn collect(&mut self, spooled: u64) -> Heartbeat {
         let timestamp = self.clock.wall();
         let started = self.clock.monotonic();
-        let Self { settings, clock, buffer, complaints, .. } = self;
+        let Self { settings, clock, buffer, inquiry, complaints, .. } = self;
+        let (gpus, gpu_age) = self.gpus.view(started, settings.interval, complaints);
         let mut scan = Scan {
             clock: &**clock,
             proc_root: &settings.roots.proc,
             sys_root: &settings.roots.sys,
+            gpus: &gpus,
             buffer,
+            inquiry,
             complaints,
             ticks_per_s: rustix::param::clock_ticks_per_second(),
             page_size: rustix::param::page_size() as u64,
         };
-        let places = places(&mut self.cgroup_root, &mut scan);
-        let workers = read_workers(&mut self.workers, places, &mut scan);
+        let mut places = places(&mut self.cgroup_root, &mut scan);
+        let root = self.cgroup_root.as_deref();
+        places.extend(self.discovery.places(root, &gpus.process_ids(), &mut scan));
+        let workers = self.workers.read(places, &mut scan);
+        let pids = self.workers.process_ids().collect();
+        self.gpus.order(pids, started, settings.interval.map(|interval| started + interval));
         let node = self.node.read(&mut scan);
-        let (cpu_pct, rss_mb) = (self.own.cpu(&scan), self.own.memory(&mut scan));
+        let cpu_pct = self.own.cpu(&scan, self.gpus.cpu_time());
+        let rss_mb = self.own.memory(&mut scan);
         let elapsed = scan.clock.monotonic().saturating_sub(started);
         let version = Some(Text::cut(env!("CARGO_PKG_VERSION")));
         Heartbeat {
@@ -161,7 +212,7 @@ impl Collector {
             timestamp,
             interval_ms: settings.interval.and_then(milliseconds),
             workers,
-            gpus: Bounded::default(),
+            gpus: gpus.into_devices(),
             node: Some(node),
             agent: Some(Agent {
                 version,
@@ -169,10 +220,16 @@ impl Collector {
                 rss_mb,
                 collect_ms: milliseconds(elapsed),
                 spooled: Count::from_integer(spooled).ok(),
-                gpu_age_ms: None,
+                gpu_age_ms: gpu_age.and_then(milliseconds),
                 errors: self.complaints.take(),
             }),
         }
+    }
+
+    /// Waits until the GPUs were read once since the first collection, but not longer than the
+    /// limit. A single heartbeat would be without them otherwise.
+    pub fn wait_for_gpus(&self, limit: Duration) {
+        self.gpus.wait_for_first(limit);
     }
 }
 
@@ -196,38 +253,6 @@ fn places(cgroup_root: &mut Option<PathBuf>, scan: &mut Scan<'_>) -> Vec<Place> 
         scan.complaints.add("workers cannot be found", reason);
     }
     places
-}
-
-fn read_workers(
-    meters: &mut BTreeMap<(Group, Instance), Meter>,
-    mut places: Vec<Place>,
-    scan: &mut Scan<'_>,
-) -> Workers {
-    places.sort_unstable_by(|a, b| (&a.group, &a.instance).cmp(&(&b.group, &b.instance)));
-    let is_listed = |key: &(Group, Instance), meter: &mut Meter| {
-        places
-            .binary_search_by(|place| (&place.group, &place.instance).cmp(&(&key.0, &key.1)))
-            .is_ok_and(|index| meter.is_of(&places[index]))
-    };
-    meters.retain(is_listed);
-    for place in places {
-        let key = (place.group.clone(), place.instance.clone());
-        meters.entry(key).or_insert_with(|| Meter::new(place));
-    }
-    let mut workers: Vec<Worker> = Vec::new();
-    let mut left_out = 0;
-    for meter in meters.values_mut() {
-        match meter.read(scan) {
-            Some(_) if workers.len() == MAX_WORKERS => left_out += 1,
-            worker => workers.extend(worker),
-        }
-    }
-    if left_out > 0 {
-        let reason = format_args!("only {MAX_WORKERS} fit into a heartbeat");
-        scan.complaints.add(format_args!("{left_out} workers are left out"), reason);
-    }
-    // The keys of a map are different, and the limit was just kept.
-    Workers::new(workers).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,23 +1,18 @@
-//! Which model a process serves, from its command line.
-//!
-//! Understood are `--model X`, `--model=X`, `-m X` and `-m=X`; the last one counts, as it does
-//! for the servers themselves. `python -m package` names a module and no model.
+//! Names of models: from a file, a path, a repository or a URL on a command line.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use hive_contract::text::ModelName;
 
-/// How much of a command line is read. Servers name their model long before; a longer command
-/// line is cut there, and the argument at the cut is left out.
-pub(super) const MAX_CMDLINE: usize = 64 << 10;
-
-/// The model named on a command line, whose arguments each end in NUL.
-pub(super) fn from_cmdline(cmdline: &[u8]) -> Option<ModelName> {
-    let cmdline = match cmdline.iter().rposition(|&byte| byte == 0) {
-        Some(end) if cmdline.len() >= MAX_CMDLINE => &cmdline[..end],
-        _ => cmdline,
-    };
+/// The model named in the arguments of a server of an unknown kind: `--model X`, `--model=X`,
+/// `-m X` and `-m=X`; the last one counts, as it does for the servers themselves. `python -m
+/// package` names a module and no model.
+pub(super) fn from_arguments(arguments: &[&[u8]]) -> Option<ModelName> {
     let mut model = None;
     let mut interpreter = Interpreter::default();
-    let mut arguments = cmdline.split(|&byte| byte == 0).peekable();
+    let mut arguments = arguments.iter().copied().peekable();
     while let Some(argument) = arguments.next() {
         let names_module = interpreter.next(argument);
         let value = match argument {
@@ -61,10 +56,15 @@ impl Interpreter {
 
 /// The model's name from an option's value: the stem of a GGUF file, the last part of a path,
 /// and the name of a repository as it is.
-fn name(value: &[u8]) -> Option<ModelName> {
+///
+/// Of a URL only the path counts: a query may hold a signature, and an authority a password.
+pub(super) fn name(value: &[u8]) -> Option<ModelName> {
     let value = String::from_utf8_lossy(value);
-    let value = value.trim().trim_end_matches('/');
-    let is_path = value.starts_with(['/', '.', '~']);
+    let value = value.trim();
+    let url = value.split_once("://").map(|(_, rest)| rest.split(['?', '#']).next().unwrap_or(""));
+    let is_path = url.is_some() || value.starts_with(['/', '.', '~']);
+    let value = url.map_or(value, |rest| rest.split_once('/').map_or("", |(_, path)| path));
+    let value = value.trim_end_matches('/');
     let last = value.rsplit('/').next()?;
     let name = match last.len().checked_sub(5).and_then(|stem| last.split_at_checked(stem)) {
         Some((stem, extension)) if extension.eq_ignore_ascii_case(".gguf") => whole_of_part(stem),
@@ -89,7 +89,24 @@ fn whole_of_part(stem: &str) -> String {
 /// `…/models--org--name/snapshots/0123abcd`.
 fn hub_repository(path: &str) -> Option<String> {
     let repository = path.split('/').find_map(|part| part.strip_prefix("models--"))?;
-    path.contains("/snapshots/").then(|| repository.replace("--", "/"))
+    let is_hash = path.contains("/snapshots/") || path.contains("/blobs/");
+    is_hash.then(|| repository.replace("--", "/"))
+}
+
+/// The first name of a list with commas.
+pub(super) fn first_of_list(value: &[u8]) -> Option<ModelName> {
+    let value = String::from_utf8_lossy(value);
+    ModelName::new(value.split(',').next()?.trim()).ok()
+}
+
+/// The path, if it is that of a model in Ollama's store: `…/blobs/sha256-0123…`.
+pub(super) fn ollama_blob(value: &[u8]) -> Option<PathBuf> {
+    let mut parts = value.rsplit(|&byte| byte == b'/');
+    let digest = parts.next()?.strip_prefix(b"sha256-")?;
+    let is_blob = parts.next() == Some(b"blobs")
+        && digest.len() == 64
+        && digest.iter().all(u8::is_ascii_hexdigit);
+    is_blob.then(|| PathBuf::from(OsString::from_vec(value.to_vec())))
 }
 
 #[cfg(test)]
@@ -99,8 +116,8 @@ mod tests {
     use super::*;
 
     fn model(command: &str) -> Option<String> {
-        let cmdline: String = command.split(' ').flat_map(|word| [word, "\0"]).collect();
-        from_cmdline(cmdline.as_bytes()).map(|name| name.to_string())
+        let arguments: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        from_arguments(&arguments).map(|name| name.to_string())
     }
 
     #[test]
@@ -141,26 +158,41 @@ mod tests {
     }
 
     #[test]
-    fn a_long_or_binary_command_line_does_no_harm() {
-        let mut cmdline = b"server\0--model\0good\0".to_vec();
-        cmdline.resize(2 << 20, 0xfe);
-        let read = &cmdline[..MAX_CMDLINE];
-        assert_eq!(from_cmdline(read).unwrap().as_str(), "good");
-        let cut = [b"server\0-m\0good\0".to_vec(), vec![b'-'; MAX_CMDLINE]].concat();
-        assert_eq!(from_cmdline(&cut[..MAX_CMDLINE]).unwrap().as_str(), "good");
-        assert!(from_cmdline(&[b"-m\0".as_slice(), &[b'x'; 600], b"\0"].concat()).is_none());
+    fn a_url_gives_away_no_more_than_the_model() {
+        let name = |value: &str| name(value.as_bytes()).map(|name| name.to_string());
+        let url = "https://user:secret@host/models/phi-4.gguf?X-Signature=secret/x.gguf#secret";
+        assert_eq!(name(url).as_deref(), Some("phi-4"));
+        assert_eq!(name("s3://bucket/llama-3/").as_deref(), Some("llama-3"));
+        for nothing in ["https://user:secret@host", "https://host/?key=secret", "://", "a://"] {
+            assert_eq!(name(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_blob_of_ollama_is_no_name() {
+        let digest = "0a".repeat(32);
+        let blob = format!("/root/.ollama/models/blobs/sha256-{digest}");
+        assert_eq!(ollama_blob(blob.as_bytes()).unwrap(), PathBuf::from(&blob));
+        for other in [format!("/x/sha256-{digest}"), blob[..80].to_owned(), format!("{blob}/x")] {
+            assert_eq!(ollama_blob(other.as_bytes()), None, "{other}");
+        }
+        assert!(first_of_list(b" a,b").is_some_and(|name| name.as_str() == "a"));
+        assert_eq!(first_of_list(b","), None);
     }
 
     proptest! {
         #[test]
-        fn any_command_line_is_read(bytes: Vec<u8>) {
-            let _ = from_cmdline(&bytes);
+        fn any_arguments_are_read(arguments: Vec<Vec<u8>>) {
+            let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+            let _ = from_arguments(&arguments);
         }
 
         #[test]
         fn any_value_is_a_name_or_none(value: Vec<u8>) {
             let _ = name(&value);
-            let _ = from_cmdline(&[b"x\0--model=".as_slice(), &value].concat());
+            let _ = name(&[b"https://", value.as_slice()].concat());
+            let _ = first_of_list(&value);
+            let _ = ollama_blob(&value);
         }
     }
 }

@@ -9,16 +9,16 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hive_contract::text::ModelName;
-
+use super::Scan;
 use super::file::{Buffer, KeptFile, is_gone};
 use super::growth::Growth;
+use super::place::Member;
+use super::server::{self, Role, Server};
 use super::text::{keyed, number, words};
-use super::{Scan, model};
 
 /// So long after its start a process may still turn into another program (a shell script that
 /// ends in `exec`), so its command line is read again until then.
-const SETTLING: Duration = Duration::from_secs(10);
+pub(super) const SETTLING: Duration = Duration::from_secs(10);
 /// So long the storage traffic of a child that ended is expected to show up in its parent's.
 const INHERITANCE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -74,13 +74,15 @@ pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) stat: Stat,
     dir: PathBuf,
+    /// The last reading of its state failed, and [`Process::stat`] is older.
+    pub(super) is_torn: bool,
     stat_file: KeptFile,
     statm_file: KeptFile,
     io_file: KeptFile,
     cpu: Growth,
     read: Traffic,
     written: Traffic,
-    model: Option<ModelName>,
+    server: Option<Server>,
     cmdline_is_final: bool,
 }
 
@@ -103,20 +105,27 @@ impl Process {
                 is_zombie: true,
             },
             dir,
+            is_torn: false,
             stat_file,
             statm_file: KeptFile::default(),
             io_file: KeptFile::default(),
             cpu: Growth::default(),
             read: Traffic::default(),
             written: Traffic::default(),
-            model: None,
+            server: None,
             cmdline_is_final: false,
         };
         Ok(process.refresh(scan.buffer)?.then_some(process))
     }
 
+    /// Itself, and no later process with its PID.
+    pub(super) fn member(&self) -> Member {
+        Member { pid: self.pid, started_ticks: self.stat.started_ticks }
+    }
+
     /// Reads the state again; `false` if the process has ended or is a zombie.
     pub(super) fn refresh(&mut self, buffer: &mut Buffer) -> io::Result<bool> {
+        self.is_torn = true;
         let text = match self.stat_file.read_record(&self.dir, "stat", buffer) {
             Ok(text) => text,
             Err(error) if is_gone(&error) => return Ok(false),
@@ -127,6 +136,7 @@ impl Process {
             self.cmdline_is_final = false;
         }
         self.stat = stat;
+        self.is_torn = false;
         Ok(!stat.is_zombie)
     }
 
@@ -167,20 +177,33 @@ impl Process {
         self.written.expect(child.written.total, at);
     }
 
-    /// The model on its command line. Read once the process has settled, and again whenever it
-    /// turns into another program. A name once seen stays while the process lives: servers
+    /// Reads the server on its command line until the process has settled, and again whenever
+    /// it turns into another program. What was once seen stays while the process lives: servers
     /// overwrite their command line with a title.
-    pub(super) fn model(&mut self, age: Duration, buffer: &mut Buffer) -> Option<&ModelName> {
-        if !self.cmdline_is_final {
-            let path = self.dir.join("cmdline");
-            // The command line is of interest only: without it the model is not known.
-            if let Ok(cmdline) = buffer.read_once(&path, model::MAX_CMDLINE) {
-                let found = model::from_cmdline(cmdline);
-                self.model = found.or(self.model.take());
-            }
-            self.cmdline_is_final = age >= SETTLING;
+    pub(super) fn read_server(&mut self, age: Duration, buffer: &mut Buffer) {
+        if self.cmdline_is_final {
+            return;
         }
-        self.model.as_ref()
+        let path = self.dir.join("cmdline");
+        // The command line is of interest only: without it the model is not known.
+        if let Ok(cmdline) = buffer.read_once(&path, server::MAX_CMDLINE) {
+            let found = server::recognise_anywhere(cmdline, &self.dir);
+            if found.as_ref().is_some_and(|found| found.role != Role::Part) {
+                self.server = found;
+            }
+        }
+        self.cmdline_is_final = age >= SETTLING;
+    }
+
+    /// The server on its command line, as far as that was read.
+    pub(super) fn known_server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// Whether it serves a model, as a server of a known kind.
+    pub(super) fn runs_known_server(&self) -> bool {
+        let serves = |server: &Server| server.kind.is_some() && server.role == Role::Worker;
+        self.server.as_ref().is_some_and(serves)
     }
 }
 

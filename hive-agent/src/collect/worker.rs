@@ -1,27 +1,29 @@
-//! The figures of one worker: its cgroup's counters, and its processes where the cgroup has none.
+//! The figures of one worker: its cgroup's counters, and those of its processes where it has no
+//! cgroup of its own or the cgroup no counters.
 //!
 //! Invariant: what cannot be read is null and has its sentence in `agent.errors`; a worker, or
 //! a part of one, that simply ended between two readings is no error.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use hive_contract::bounded::Bounded;
 use hive_contract::heartbeat::Worker;
 use hive_contract::text::ModelName;
-use hive_contract::units::{Count, CpuPercent, Mebibytes, MebibytesPerSecond, Seconds};
+use hive_contract::units::{Count, CpuPercent, Mebibytes, MebibytesPerSecond, Percent, Seconds};
 use rustix::io::Errno;
 
 use super::Scan;
-use super::cgroup::{Place, Tree};
+use super::cgroup::{Found, Tree};
 use super::file::{KeptFile, is_gone};
 use super::growth::Growth;
+use super::inquiry::Figures;
+use super::place::{Extent, Member, Place};
 use super::process::Process;
 use super::storage::Storage;
 use super::text::keyed;
 
-/// One instance directory, from reading to reading.
+/// One worker, from reading to reading.
 pub(super) struct Meter {
     place: Place,
     tree: Tree,
@@ -71,15 +73,53 @@ impl Meter {
         }
     }
 
-    /// Whether this is the directory that is measured here, and not a later one of its name.
+    /// Whether this is the worker that is measured here, and not a later one of its name.
     pub(super) fn is_of(&self, place: &Place) -> bool {
-        self.place == *place
+        self.place.is_same(place)
+    }
+
+    /// Takes note of which processes the worker has now.
+    pub(super) fn follow(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// Why this is a worker, and how it is measured.
+    pub(super) fn explain(&self) -> String {
+        let kind = self.processes.iter().find_map(|process| process.known_server()?.kind);
+        let server = kind.map_or("no known server", |kind| kind.name);
+        let why = match kind {
+            _ if self.is_in_slice() => format!("found in the slice, {server} by its command line"),
+            Some(_) => format!("found as {server} by its command line"),
+            None => "found by a rule or by its GPU".to_owned(),
+        };
+        match &self.place.extent {
+            Extent::Cgroup { dir, .. } => format!("{why}, measured at {}", dir.display()),
+            Extent::Processes(members) => {
+                format!("{why}, measured by its processes ({})", members.len())
+            }
+        }
+    }
+
+    /// Whether it is a worker of the slice.
+    pub(super) fn is_in_slice(&self) -> bool {
+        self.place.first.is_none()
+    }
+
+    /// Its server's process, outside the slice.
+    pub(super) fn first_pid(&self) -> Option<u32> {
+        self.place.first.map(|first| first.pid)
+    }
+
+    /// Whether this process was measured as a part of it.
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.position(pid).is_ok()
     }
 
     /// Reads everything; `None` while no process lives there.
     pub(super) fn read(&mut self, scan: &mut Scan<'_>) -> Option<Worker> {
         self.find_processes(scan);
-        let main = self.main_process();
+        let server = self.find_server(scan);
+        let main = self.main_process(server);
         self.main_pid = main.map(|main| self.processes[main].pid);
         let Some(main) = main else {
             self.cpu.reset();
@@ -89,7 +129,10 @@ impl Meter {
         let (pid, age) =
             (self.processes[main].pid, scan.age(self.processes[main].stat.started_ticks));
         let (io_r_mb_s, io_w_mb_s) = self.storage(scan);
-        Some(Worker {
+        let model = server.and_then(|index| self.model(index, scan));
+        let figures = server.map_or_else(Figures::default, |index| self.figures(index, scan));
+        let count = |value: f64| Count::from_integer(value as u64).ok();
+        let mut worker = Worker {
             pid: Count::from_integer(pid.into()).ok()?,
             group: self.place.group.clone(),
             instance: self.place.instance.clone(),
@@ -98,31 +141,26 @@ impl Meter {
             gpu_util_pct: None,
             vram_mb: None,
             total_vram_mb: None,
-            model: self.model(main, scan),
+            model,
             uptime_s: Seconds::from_integer(age.as_secs()).ok(),
             io_r_mb_s,
             io_w_mb_s,
             gpus: Bounded::default(),
-            requests_running: None,
-            requests_waiting: None,
-            kv_cache_pct: None,
-        })
+            requests_running: figures.running.and_then(count),
+            requests_waiting: figures.waiting.and_then(count),
+            kv_cache_pct: figures.kv_cache_pct.and_then(Percent::measured),
+        };
+        scan.gpus.assign(self.process_ids(), &mut worker);
+        Some(worker)
+    }
+
+    /// Its processes of the last reading, in ascending order.
+    pub(super) fn process_ids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(|process| process.pid)
     }
 
     fn find_processes(&mut self, scan: &mut Scan<'_>) {
-        let pids = match self.tree.pids(&self.place.dir, scan.buffer) {
-            Ok(found) => {
-                if found.is_cut {
-                    let reason = "has too many processes or nested cgroups; not all are looked at";
-                    scan.complaints.add(&self.place, reason);
-                }
-                found.pids
-            }
-            Err(error) => {
-                scan.complaints.add(&self.place, error);
-                Vec::new()
-            }
-        };
+        let pids = self.pids(scan);
         let at = scan.clock.monotonic();
         self.turn = self.turn.wrapping_add(1);
         let has_ended = |process: &mut Process| {
@@ -134,7 +172,8 @@ impl Meter {
                 return false;
             }
             let lives = process.refresh(scan.buffer);
-            complain(lives, &self.place, process.pid, scan) != Some(true)
+            // What cannot be read this time is not gone.
+            !complain(lives, &self.place, process.pid, scan).unwrap_or(true)
         };
         let ended: Vec<Process> = self.processes.extract_if(.., has_ended).collect();
         for child in &ended {
@@ -145,7 +184,9 @@ impl Meter {
         for &pid in &pids {
             if self.position(pid).is_err() {
                 let process = Process::open(pid, scan);
-                if let Some(Some(process)) = complain(process, &self.place, pid, scan) {
+                if let Some(Some(process)) = complain(process, &self.place, pid, scan)
+                    && self.is_meant(&process)
+                {
                     let index = self.processes.partition_point(|known| known.pid < pid);
                     self.processes.insert(index, process);
                 }
@@ -153,13 +194,47 @@ impl Meter {
         }
     }
 
+    fn pids(&mut self, scan: &mut Scan<'_>) -> Vec<u32> {
+        let dir = match &self.place.extent {
+            Extent::Cgroup { dir, .. } => dir,
+            Extent::Processes(members) => return members.iter().map(|member| member.pid).collect(),
+        };
+        match self.tree.pids(dir, scan.buffer) {
+            Ok(Found { pids, is_cut }) => {
+                if is_cut {
+                    let reason = "has too many processes or nested cgroups; not all are looked at";
+                    scan.complaints.add(&self.place, reason);
+                }
+                pids
+            }
+            Err(error) => {
+                scan.complaints.add(&self.place, error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether it is the process that was listed, and not a later one with its PID.
+    fn is_meant(&self, process: &Process) -> bool {
+        let Extent::Processes(members) = &self.place.extent else { return true };
+        let Process { pid, stat, .. } = process;
+        members.contains(&Member { pid: *pid, started_ticks: stat.started_ticks })
+    }
+
     fn position(&self, pid: u32) -> Result<usize, usize> {
         self.processes.binary_search_by_key(&pid, |process| process.pid)
     }
 
-    /// The process that stands for the worker: the earliest of those that were started from
-    /// outside the cgroup, or else the earliest of all.
-    fn main_process(&self) -> Option<usize> {
+    /// The process that stands for the worker: its server, or else the earliest of those that
+    /// were started from outside the cgroup, or else the earliest of all.
+    fn main_process(&self, server: Option<usize>) -> Option<usize> {
+        if let Some(first) = self.place.first {
+            return self.position(first.pid).ok();
+        }
+        let is_known = |index: &usize| self.processes[*index].runs_known_server();
+        if let Some(server) = server.filter(is_known) {
+            return Some(server);
+        }
         let rank = |index: &usize| {
             let Process { pid, stat, .. } = &self.processes[*index];
             (self.position(stat.parent).is_ok(), stat.started_ticks, *pid)
@@ -178,6 +253,9 @@ impl Meter {
             }
             Counter::Absent => {
                 self.counts_ticks = true;
+                if self.processes.iter().any(|process| process.is_torn) {
+                    return None;
+                }
                 let at = scan.clock.monotonic();
                 let rates = self.processes.iter_mut().map(|process| process.cpu_ticks_per_s(at));
                 sum_of_known(rates)? / scan.ticks_per_s as f64
@@ -213,7 +291,10 @@ impl Meter {
         &mut self,
         scan: &mut Scan<'_>,
     ) -> (Option<MebibytesPerSecond>, Option<MebibytesPerSecond>) {
-        let text = self.io_stat.read_record(&self.place.dir, "io.stat", scan.buffer);
+        let text = match self.place.dir() {
+            Some(dir) => self.io_stat.read_record(dir, "io.stat", scan.buffer),
+            None => Err(Errno::NOENT.into()),
+        };
         let (read, written) = match text {
             Ok(text) => self.storage.per_s(text, scan.clock.monotonic(), scan.sys_root),
             Err(error) if is_absent(&error) => self.storage_of_processes(scan),
@@ -244,24 +325,41 @@ impl Meter {
         sum.unzip()
     }
 
-    /// From the main process, or else from whichever process of the tree names one.
-    fn model(&mut self, main: usize, scan: &mut Scan<'_>) -> Option<ModelName> {
-        let main_pid = self.processes[main].pid;
-        let others =
-            self.processes.iter().map(|process| process.pid).filter(|&pid| pid != main_pid);
-        let order: Vec<u32> = std::iter::once(main_pid).chain(others).collect();
-        order.into_iter().find_map(|pid| {
-            let index = self.position(pid).ok()?;
-            let process = &mut self.processes[index];
+    /// The process whose server speaks for the worker: one of a known kind before any other,
+    /// one started from outside the worker before its children, and then the earliest.
+    fn find_server(&mut self, scan: &mut Scan<'_>) -> Option<usize> {
+        for process in &mut self.processes {
             let age = scan.age(process.stat.started_ticks);
-            process.model(age, scan.buffer).cloned()
-        })
+            process.read_server(age, scan.buffer);
+        }
+        let rank = |index: &usize| {
+            let process = &self.processes[*index];
+            let Process { pid, stat, .. } = process;
+            let is_inside = self.position(stat.parent).is_ok();
+            (!process.runs_known_server(), is_inside, stat.started_ticks, *pid)
+        };
+        let has_server = |index: &usize| self.processes[*index].known_server().is_some();
+        (0..self.processes.len()).filter(has_server).min_by_key(rank)
     }
-}
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.group, self.instance)
+    fn model(&self, index: usize, scan: &mut Scan<'_>) -> Option<ModelName> {
+        let process = &self.processes[index];
+        scan.inquiry.name(process.member(), process.known_server()?.model.as_ref()?)
+    }
+
+    /// How busy the server says that it is.
+    fn figures(&self, index: usize, scan: &mut Scan<'_>) -> Figures {
+        let process = &self.processes[index];
+        let from_name = || self.place.instance.as_str().parse().ok().filter(|&port| port != 0);
+        let asked = process.known_server().and_then(|server| {
+            let port = server.port.or_else(from_name).or(server.port_or_default())?;
+            Some(scan.inquiry.figures(process.member(), port, server.queue?))
+        });
+        let report = |reason| {
+            scan.complaints.add(&self.place, format_args!("requests are not known: it {reason}"));
+            Figures::default()
+        };
+        asked.unwrap_or(Ok(Figures::default())).unwrap_or_else(report)
     }
 }
 
@@ -273,7 +371,8 @@ fn counter(
     scan: &mut Scan<'_>,
     parse: impl FnOnce(&[u8]) -> Option<u64>,
 ) -> Counter<(u64, Duration)> {
-    match file.read_record(&place.dir, name, scan.buffer) {
+    let Some(dir) = place.dir() else { return Counter::Absent };
+    match file.read_record(dir, name, scan.buffer) {
         Ok(text) => {
             let at = scan.clock.monotonic();
             match parse(text) {

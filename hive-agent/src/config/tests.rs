@@ -36,6 +36,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         queen = "http://from-file:1"
         hive_id = "from-file"
         cgroup_root = "/from/file"
+        nvml_library = "/from/file.so"
         interval = "5s"
         spool_max_bytes = "1MiB"
         spool_max_age = "1h"
@@ -46,8 +47,43 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     assert_eq!(config.interval.get(), Duration::from_millis(250));
     assert_eq!(config.queen.to_string(), "http://from-file:1");
     assert_eq!(config.roots.cgroup.as_deref(), Some(Path::new("/from/file")));
+    assert_eq!(config.roots.nvml, Path::new("/from/file.so"));
     assert_eq!(config.spool, spool::Limits { bytes: 1 << 20, age: Duration::from_secs(3600) });
     assert_eq!(config.hostname.as_str(), "machine");
+}
+
+#[test]
+fn workers_elsewhere_are_found_by_rules_unless_that_is_off() {
+    let text = r#"
+        discover = false
+        ask_servers = false
+        [[worker_rules]]
+        server = "vllm"
+        port = 8000
+        group = "chat"
+        [[worker_rules]]
+        program = "my-server"
+        ignore = true
+    "#;
+    let config = parse(&[]).over(file(text).unwrap(), "machine");
+    assert!(!config.discovery.is_on && !config.asks_servers);
+    let [first, second] = &config.discovery.rules[..] else { panic!("{:?}", config.discovery) };
+    assert_eq!((first.port, first.group.as_ref().unwrap().as_str()), (Some(8000), "chat"));
+    assert!(first.server.is_some() && second.ignore);
+    let config = parse(&["--discover", "--ask-servers=true"]).over(file(text).unwrap(), "machine");
+    assert!(config.discovery.is_on && config.asks_servers);
+    let config = parse(&[]).over(FileOptions::default(), "machine");
+    assert!(config.discovery.is_on && config.asks_servers);
+
+    for (rule, reason) in [
+        ("server = \"vlm\"", "\"vlm\" is not a known server; known are llama-server, vllm"),
+        ("group = \"a b\"", "' ' is not allowed"),
+        ("port = 65536", "65536"),
+        ("modell = \"x\"", "unknown field `modell`"),
+    ] {
+        let error = file(&format!("[[worker_rules]]\n{rule}\n")).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]

@@ -55,6 +55,8 @@ impl RealTree {
             interval: None,
             roots: Roots { cgroup: Some(self.root.clone()), ..Roots::default() },
             own_cost: OwnCost::Thread,
+            asks_servers: false,
+            discovery: discover::Settings { is_on: false, ..discover::Settings::default() },
         };
         Collector::new(settings, Arc::new(SystemClock))
     }

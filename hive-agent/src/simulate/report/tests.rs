@@ -3,7 +3,12 @@ use bytes::Bytes;
 use super::*;
 
 fn reply(status: u16, body: &'static str) -> Result<Reply, client::Error> {
-    Ok(Reply { status, retry_after: None, body: Bytes::from_static(body.as_bytes()) })
+    Ok(Reply {
+        status,
+        retry_after: None,
+        date_ms: None,
+        body: Bytes::from_static(body.as_bytes()),
+    })
 }
 
 fn timeout() -> Result<Reply, client::Error> {
@@ -69,7 +74,7 @@ fn the_kinds_of_refusals_have_a_bound() {
     let mut tally = Tally::new();
     for number in 0..10_000 {
         let body = format!(r#"{{"code":"code-{number}"}}"#).into();
-        let refused = Ok(Reply { status: 400, retry_after: None, body });
+        let refused = Ok(Reply { status: 400, retry_after: None, date_ms: None, body });
         tally.settle(1, Duration::ZERO, &refused);
     }
     assert_eq!(tally.refusals.len(), MAX_REFUSALS + 1);

@@ -12,6 +12,7 @@ mod operations;
 mod params;
 mod problem;
 mod response;
+mod route;
 mod stream;
 mod workers;
 
@@ -19,10 +20,11 @@ pub use self::history::export::Exports;
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::estimates::Estimates;
 use crate::feed::Feed;
 use crate::history::{Reader, Writer};
 use crate::ingest::Ingest;
@@ -35,6 +37,8 @@ pub struct ApiState {
     pub ingest: Ingest,
     /// The newest reading of every hive.
     pub registry: HiveRegistry,
+    /// How much memory each model needs.
+    pub estimates: Estimates,
     /// The live feed.
     pub feed: Feed,
     /// For its state.
@@ -62,6 +66,7 @@ macro_rules! parts {
 parts! {
     ingest: Ingest,
     registry: HiveRegistry,
+    estimates: Estimates,
     feed: Feed,
     writer: Writer,
     reader: Reader,
@@ -81,6 +86,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/workers", get(workers::list))
         .route("/v1/workers/{hive}/{group}/{instance}", get(workers::one))
         .route("/v1/models", get(models::list))
+        .route("/v1/route", post(route::route))
+        .route("/v1/route/leases/{id}", delete(route::release))
         .route("/v1/history/query", get(history::query).post(history::query_posted))
         .route("/v1/history/metrics", get(history::metrics))
         .route("/v1/history/labels/{name}/values", get(history::label_values))

@@ -1,7 +1,8 @@
 //! All wiring: builds the parts, starts the tasks, orders the shutdown.
 //!
 //! Invariant: the shutdown has an order. First nothing new is accepted and the streams end,
-//! then the writer drains its queue, then the file is closed. Every task is awaited.
+//! then nobody reads any more, then the writer drains its queue and closes the file. Every task
+//! is awaited.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, ApiState, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::estimates::Estimates;
 use crate::feed::Feed;
 use crate::history::open::OpenError;
 use crate::history::reader::ReadError;
@@ -50,9 +52,13 @@ pub enum StartError {
 pub struct App {
     listener: TcpListener,
     reader: Reader,
+    estimates: Estimates,
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
+    /// Keeps the writer from ending as long as anybody reads: whoever closes the file last
+    /// writes the log back into it, and a reader cannot.
+    hold: Writer,
     local_hive: Option<hive_agent::config::Config>,
     liveness: Liveness,
     hives: usize,
@@ -97,12 +103,14 @@ impl App {
         let online = events::hives_online(&reader).await?;
         let liveness =
             Liveness { registry: registry.clone(), writer: writer.clone(), clock, online };
+        let estimates = Estimates::default();
         let shutdown_streams = shutdown.clone();
         let state = ApiState {
             ingest,
             registry,
+            estimates: estimates.clone(),
             feed,
-            writer,
+            writer: writer.clone(),
             reader: reader.clone(),
             exports: Exports::default(),
             clock,
@@ -111,10 +119,12 @@ impl App {
         let local_hive = config.local_hive.then(|| local_hive(address));
         Ok(Self {
             reader,
+            estimates,
             listener,
             address,
             router: api::router(state),
             writer: writer_task,
+            hold: writer,
             local_hive,
             liveness,
             hives,
@@ -156,13 +166,17 @@ impl App {
         let Liveness { registry, writer: records, clock, online } = self.liveness;
         let stop = self.shutdown.clone();
         let liveness = tokio::spawn(liveness::watch(registry, records, clock, online, stop));
-        // The router holds the way to the writer: it goes with the server.
+        let stop = self.shutdown.clone();
+        let learner = tokio::spawn(self.estimates.keep_fresh(self.reader.clone(), clock, stop));
+        // The router goes with the server, and with it all that can be written.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {
             let _ = collector.await;
         }
         let _ = liveness.await;
+        let _ = learner.await;
         self.reader.close().await;
+        drop(self.hold);
         let _ = tokio::task::spawn_blocking(|| writer.join()).await;
     }
 }

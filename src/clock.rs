@@ -11,9 +11,12 @@ const PAUSE_MS: i64 = 3000;
 
 /// The wall clock, and a clock that never steps and stands still while the process does.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    started: Instant,
-    pauses: &'static Pauses,
+pub struct Clock(Source);
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    System { started: Instant, pauses: &'static Pauses },
+    Manual { micros: &'static AtomicI64 },
 }
 
 /// When the process did not run.
@@ -41,13 +44,23 @@ impl Clock {
     /// The system's clocks. One serves the whole process: what it keeps is never given back.
     #[must_use]
     pub fn system() -> Self {
-        Self { started: Instant::now(), pauses: Box::leak(Box::default()) }
+        Self(Source::System { started: Instant::now(), pauses: Box::leak(Box::default()) })
+    }
+
+    /// Both clocks as somebody sets them, in microseconds since the epoch: for what must not
+    /// take as long as it lasts, tests and simulations.
+    #[must_use]
+    pub fn manual(micros: &'static AtomicI64) -> Self {
+        Self(Source::Manual { micros })
     }
 
     /// Microseconds since the epoch, by the wall clock.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the clock that the others ask")]
     pub fn micros(&self) -> i64 {
+        if let Source::Manual { micros } = self.0 {
+            return micros.load(Ordering::Relaxed);
+        }
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         // A clock before 1970 reads as 1970: everything is then refused as skewed, nothing breaks.
         since_epoch.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
@@ -63,8 +76,13 @@ impl Clock {
     /// while the process does, so that nobody who reports all the time seems silent after it.
     #[must_use]
     pub fn monotonic_ms(&self) -> i64 {
-        let now_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.pauses.awake_ms(now_ms)
+        match self.0 {
+            Source::System { started, pauses } => {
+                let now_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+                pauses.awake_ms(now_ms)
+            }
+            Source::Manual { micros } => micros.load(Ordering::Relaxed) / 1000,
+        }
     }
 }
 

@@ -26,7 +26,8 @@
 //! - [`readings`]: whole heartbeats back out of the file;
 //! - [`mod@query`]: questions about series in time;
 //! - `live`: which readings are in the live part, to tell duplicates;
-//! - [`warm`]: the newest reading of each hive, to start with.
+//! - [`warm`]: the newest reading of each hive, to start with;
+//! - [`vram`]: how much GPU memory models need.
 //!
 //! Invariant: an acknowledged heartbeat is on disk. The answer is given after the commit.
 //!
@@ -62,6 +63,7 @@ mod rollup;
 mod seal;
 mod transaction;
 mod upkeep;
+pub mod vram;
 mod wal;
 pub mod warm;
 pub mod writer;

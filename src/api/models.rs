@@ -9,6 +9,7 @@ use hive_contract::units::Mebibytes;
 use serde::Serialize;
 
 use super::response::json;
+use crate::estimates::Estimates;
 use crate::registry::{self, HiveRegistry, WorkerRef};
 
 /// One model, over the workers of live hives.
@@ -21,13 +22,25 @@ struct Model<'a> {
     free_vram_mb: Option<Mebibytes>,
     requests_running: Option<u64>,
     requests_waiting: Option<u64>,
-    /// Learned from the history; null until there is enough of it.
+    /// What a worker of the model needs, learned from the history; null until there is some.
     estimated_vram_mb: Option<Mebibytes>,
+    /// Readings that the estimate rests on.
+    estimated_vram_samples: Option<u64>,
     #[serde(skip)]
     devices: HashSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Model<'a> {
+    fn new(model: &'a str, estimates: &Estimates) -> Self {
+        let estimate = estimates.get(model);
+        Self {
+            model,
+            estimated_vram_mb: estimate.map(|estimate| estimate.vram),
+            estimated_vram_samples: estimate.map(|estimate| estimate.samples),
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, worker: &'a WorkerRef) {
         let Worker { requests_running, requests_waiting, .. } = &**worker;
         self.workers += 1;
@@ -60,7 +73,10 @@ struct Models<'a> {
 }
 
 /// Every model that a worker of a live hive serves, by name.
-pub(super) async fn list(State(registry): State<HiveRegistry>) -> Response {
+pub(super) async fn list(
+    State(registry): State<HiveRegistry>,
+    State(estimates): State<Estimates>,
+) -> Response {
     let workers = registry.get_all_workers();
     let mut models: BTreeMap<&str, Model<'_>> = BTreeMap::new();
     for worker in &workers {
@@ -68,7 +84,7 @@ pub(super) async fn list(State(registry): State<HiveRegistry>) -> Response {
             && registry.state(worker.hive()) == registry::State::Live
         {
             let model = model.as_str();
-            models.entry(model).or_insert(Model { model, ..Model::default() }).add(worker);
+            models.entry(model).or_insert_with(|| Model::new(model, &estimates)).add(worker);
         }
     }
     json(&Models { models: models.into_values().collect() })

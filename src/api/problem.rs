@@ -3,23 +3,36 @@
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hive_contract::{Code, Problem};
+use serde::Serialize;
 
 use super::response::json;
 use crate::history::query::QueryError;
 use crate::history::reader::ReadError;
 use crate::ingest::IngestError;
+use crate::scheduler::{Considered, NoWorker};
 
 /// An error as the client sees it.
 #[derive(Debug)]
-pub(super) struct ApiError(Box<Problem>);
+pub(super) struct ApiError(Box<Document>);
+
+/// A problem with the members that only some have.
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    problem: Problem,
+    /// For a request that no worker can take: what became of each worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    considered: Option<Considered>,
+}
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self(problem) = self;
+        let Self(document) = self;
+        let problem = &document.problem;
         let retry_after = problem.code.retry_after_s();
         let status =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, json(&*problem)).into_response();
+        let mut response = (status, json(&*document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
@@ -31,7 +44,15 @@ impl IntoResponse for ApiError {
 
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(problem))
+        Self(Box::new(Document { problem, considered: None }))
+    }
+}
+
+impl From<NoWorker> for ApiError {
+    fn from(no_worker: NoWorker) -> Self {
+        let NoWorker { considered, detail } = no_worker;
+        let problem = Problem::new(Code::NoAvailableWorkers, detail);
+        Self(Box::new(Document { problem, considered: Some(considered) }))
     }
 }
 

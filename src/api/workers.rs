@@ -12,8 +12,9 @@ use super::problem::{ApiError, unknown};
 use super::response::json;
 use crate::registry::{self, HiveRegistry, WorkerRef};
 
+/// One worker as clients see it.
 #[derive(Serialize)]
-struct WorkerView<'a> {
+pub(super) struct WorkerView<'a> {
     #[serde(flatten)]
     worker: &'a Worker,
     hive_id: &'a HiveId,
@@ -26,7 +27,12 @@ struct WorkerView<'a> {
     leases: usize,
 }
 
-fn view<'a>(registry: &HiveRegistry, worker: &'a WorkerRef) -> WorkerView<'a> {
+/// Shows a worker.
+pub(super) fn view<'a>(
+    registry: &HiveRegistry,
+    leases: usize,
+    worker: &'a WorkerRef,
+) -> WorkerView<'a> {
     let hive = worker.hive();
     WorkerView {
         worker,
@@ -37,7 +43,7 @@ fn view<'a>(registry: &HiveRegistry, worker: &'a WorkerRef) -> WorkerView<'a> {
         last_seen: hive.received,
         idle: worker.idle(),
         free_vram_mb: worker.free_vram_mb(),
-        leases: 0,
+        leases,
     }
 }
 
@@ -78,7 +84,9 @@ pub(super) async fn list(
             && idle.is_none_or(|idle| worker.idle() == Some(idle))
             && min_free.is_none_or(|min| worker.free_vram_mb().is_some_and(|free| free >= min))
     });
-    Ok(json(&Workers { workers: admitted.map(|worker| view(&registry, worker)).collect() }))
+    let leases = registry.leases();
+    let views = admitted.map(|worker| view(&registry, leases.of(worker), worker));
+    Ok(json(&Workers { workers: views.collect() }))
 }
 
 /// One worker.
@@ -89,5 +97,5 @@ pub(super) async fn one(
     let worker = registry
         .get_worker(&hive, &group, &instance)
         .ok_or_else(|| unknown("worker", format!("{hive}/{group}/{instance}")))?;
-    Ok(json(&view(&registry, &worker)))
+    Ok(json(&view(&registry, registry.leases_of(&worker), &worker)))
 }

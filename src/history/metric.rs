@@ -60,6 +60,7 @@ pub(super) const WORKER_PRESENT: u8 = 0;
 pub(super) const GPU_PRESENT: u8 = 29;
 pub(super) const HIVE_PRESENT: u8 = 39;
 pub(super) const GPU_UTIL: u8 = 5;
+pub(super) const VRAM: u8 = 6;
 /// A reading whose GPU utilisation is above 0.
 pub(super) const BUSY: u8 = 12;
 
@@ -99,7 +100,7 @@ pub const METRICS: [Metric; 23] = [
         Column("gpu_util_pct"),
     ),
     metric(
-        6,
+        VRAM,
         "vram_mb",
         "mebibytes",
         "GPU memory of the worker, over all its GPUs",

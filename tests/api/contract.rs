@@ -116,6 +116,7 @@ fn the_model_is_listed() {
     let expected = json!([{
         "model": "llama-3.2-1b", "workers": 1, "idle": 0, "free_vram_mb": 16384,
         "requests_running": 2, "requests_waiting": 0, "estimated_vram_mb": null,
+        "estimated_vram_samples": null,
     }]);
     assert_eq!(models["models"], expected);
 }

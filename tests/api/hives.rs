@@ -1,9 +1,10 @@
 //! `GET /v1/hives`: which hives there are, and how recent what they said is.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::support::Queen;
-use crate::support::heartbeat::{heartbeat, now_ms};
+use crate::support::heartbeat::{heartbeat, now_ms, wire};
 use crate::support::wait::eventually;
 
 fn states(queen: &Queen) -> Vec<(String, String)> {
@@ -68,4 +69,44 @@ fn a_clock_that_is_behind_is_shown_and_does_no_harm() {
     assert_eq!(hive["state"], "live", "judged by the time of receipt");
     let skew_ms = hive["clock_skew_ms"].as_i64().unwrap();
     assert!((-140_000..=-120_000).contains(&skew_ms), "{skew_ms}");
+}
+
+#[test]
+fn a_hive_whose_clock_steps_back_is_heard_all_the_same() {
+    let queen = Queen::with(&["--live-intervals", "1", "--stale-intervals", "2"]);
+    let newest = now_ms();
+    queen.takes(&heartbeat("stepped", newest));
+    queen.takes(&heartbeat("silent", newest));
+    let mut ms = newest - 3_600_000;
+    eventually("the silent one goes offline", || {
+        ms += 1;
+        queen.takes(&heartbeat("stepped", ms));
+        // Sent again, it is a sign of life too.
+        queen.takes(&heartbeat("stepped", ms));
+        (queen.hive("silent")["state"] == "offline").then_some(())
+    });
+    let hive = queen.hive("stepped");
+    assert_eq!(hive["state"], "live", "{hive}");
+    assert!(hive["age_ms"].as_i64().unwrap() < 1000, "{hive}");
+    let last_seen: DateTime<Utc> = hive["last_seen"].as_str().unwrap().parse().unwrap();
+    assert!(last_seen.timestamp_millis() >= newest + 2000, "{hive}");
+    assert_eq!(hive["timestamp"], wire(newest), "the newest reading is still the one shown");
+}
+
+#[test]
+fn a_hive_that_comes_and_goes_must_be_heard_steadily_first() {
+    let queen = Queen::with(&["--live-intervals", "1", "--stale-intervals", "60"]);
+    let hear = || {
+        queen.takes(&heartbeat("h", now_ms()));
+        queen.hive("h")
+    };
+    hear();
+    for silences in 1..=2 {
+        eventually("it falls silent", || (queen.hive("h")["state"] == "stale").then_some(()));
+        let hive = hear();
+        assert_eq!(hive["silences"], silences);
+        let expected = if silences == 1 { "live" } else { "stale" };
+        assert_eq!(hive["state"], expected, "{hive}");
+    }
+    eventually("it is trusted again", || (hear()["state"] == "live").then_some(()));
 }

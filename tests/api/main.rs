@@ -6,7 +6,7 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`events`], [`operations`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`];
 //! - the live feed: [`stream`], [`filters`], [`resume`];
 //! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
@@ -48,6 +48,7 @@ mod pressure;
 mod problems;
 mod restart;
 mod resume;
+mod route;
 mod sealing;
 mod shutdown;
 mod stream;

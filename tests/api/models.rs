@@ -33,9 +33,11 @@ fn they_are_summed_up_by_name() {
     queen.takes(&b);
     let expected = json!([
         {"model": "large", "workers": 1, "idle": 0, "free_vram_mb": null,
-         "requests_running": null, "requests_waiting": null, "estimated_vram_mb": null},
+         "requests_running": null, "requests_waiting": null, "estimated_vram_mb": null,
+         "estimated_vram_samples": null},
         {"model": "small", "workers": 3, "idle": 1, "free_vram_mb": null,
-         "requests_running": 5, "requests_waiting": 7, "estimated_vram_mb": null},
+         "requests_running": 5, "requests_waiting": 7, "estimated_vram_mb": null,
+         "estimated_vram_samples": null},
     ]);
     assert_eq!(queen.get("/v1/models").ok()["models"], expected);
 }

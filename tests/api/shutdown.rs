@@ -43,6 +43,8 @@ fn open_streams_and_idle_connections_do_not_hold_her_up() {
 fn the_log_is_written_back_into_the_file() {
     let queen = Queen::start();
     queen.takes(&marked("h", now_ms(), 1.0));
+    // Also when somebody has read it.
+    queen.get("/v1/history/query?metric=cpu_pct").ok();
     let home = queen.stop();
     assert!(!home.path("queen.db-wal").exists());
     assert_eq!(home.value("SELECT cpu_pct FROM history"), 1.0);

@@ -191,7 +191,7 @@ impl Collector {
         };
         let mut places = places(&mut self.cgroup_root, &mut scan);
         let root = self.cgroup_root.as_deref();
-        places.extend(self.discovery.places(root, &gpus.process_ids(), &mut scan));
+        places.extend(self.discovery.places(root, &gpus.computing(), &mut scan));
         let workers = self.workers.read(places, &mut scan);
         let pids = self.workers.process_ids().collect();
         self.gpus.order(pids, started, settings.interval.map(|interval| started + interval));

@@ -27,7 +27,7 @@ pub(super) struct Device {
 impl Device {
     /// What is left to say of it when it cannot be read: its names and who sits on it.
     pub(super) fn without_figures(&self, state: &str) -> Self {
-        let unknown = |used: &Use| Use { pid: used.pid, vram_bytes: None, util_pct: None };
+        let unknown = |used: &Use| Use { vram_bytes: None, util_pct: None, ..*used };
         Self {
             gpu: Gpu {
                 uuid: self.gpu.uuid.clone(),
@@ -45,6 +45,8 @@ impl Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Use {
     pub(super) pid: u32,
+    /// It computes there, and does not only draw.
+    pub(super) computes: bool,
     pub(super) vram_bytes: Option<u64>,
     pub(super) util_pct: Option<Percent>,
 }
@@ -75,9 +77,10 @@ impl View {
         self.devices.len()
     }
 
-    /// The processes that sit on a GPU, in ascending order.
-    pub(in crate::collect) fn process_ids(&self) -> Vec<u32> {
-        let mut pids: Vec<_> = self.uses.iter().map(|(used, _)| used.pid).collect();
+    /// The processes that compute on a GPU, in ascending order.
+    pub(in crate::collect) fn computing(&self) -> Vec<u32> {
+        let computing = self.uses.iter().filter(|(used, _)| used.computes);
+        let mut pids: Vec<_> = computing.map(|(used, _)| used.pid).collect();
         pids.dedup();
         pids
     }
@@ -176,7 +179,7 @@ mod tests {
 
     fn used(pid: u32, mb: Option<u64>, util: Option<u64>) -> Use {
         let util_pct = util.map(|util| Percent::from_integer(util).unwrap());
-        Use { pid, vram_bytes: mb.map(|mb| mb * MIB), util_pct }
+        Use { pid, computes: true, vram_bytes: mb.map(|mb| mb * MIB), util_pct }
     }
 
     fn device(uuid: &str, total_mb: Option<u64>, uses: Vec<Use>) -> Device {

@@ -320,10 +320,12 @@ fn who_loses_a_parent_stays_and_who_has_ended_goes() {
     assert!(machine.collect_after(&mut collector, 1).workers.is_empty());
     let heartbeat = (0..33).map(|_| machine.collect_after(&mut collector, 2)).last().unwrap();
     assert_eq!((names(&heartbeat), pids(&heartbeat)), (vec!["vllm/8000".into()], vec![12]));
-    // The made-up clock runs ahead of the real threads that read GPUs.
-    let of_workers = |error: &&str| !error.contains("no answer for");
-    let errors: Vec<_> = errors(&heartbeat).into_iter().filter(of_workers).collect();
-    assert!(errors.is_empty(), "{errors:?}");
+    // The GPUs' threads cannot keep up with a minute that passes at once, and are said to be late.
+    let errors = errors(&heartbeat);
+    assert!(
+        errors.iter().all(|error| error.contains("GPU") || error.contains("NVIDIA")),
+        "{errors:?}"
+    );
 }
 
 #[test]

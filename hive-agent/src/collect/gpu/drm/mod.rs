@@ -146,7 +146,8 @@ impl DrmBackend {
                     continue;
                 }
                 let share = share.and_then(|share| Percent::measured(share * 100.0));
-                let used = Use { pid, vram_bytes: info.vram_bytes, util_pct: share };
+                let (computes, vram_bytes) = (false, info.vram_bytes);
+                let used = Use { pid, computes, vram_bytes, util_pct: share };
                 let uses = shares.entry(info.address).or_default();
                 match uses.iter_mut().find(|known| known.pid == pid) {
                     Some(known) => *known = add(known, &used),
@@ -200,7 +201,7 @@ fn add(one: &Use, other: &Use) -> Use {
         one.vram_bytes.zip(other.vram_bytes).map(|(one, other)| one.saturating_add(other));
     let util_pct = one.util_pct.zip(other.util_pct);
     let util_pct = util_pct.and_then(|(one, other)| Percent::measured(one.get() + other.get()));
-    Use { pid: one.pid, vram_bytes, util_pct }
+    Use { vram_bytes, util_pct, ..*one }
 }
 
 /// Adds those who compute by ROCm. Their memory shows in both places, so the larger counts;
@@ -217,7 +218,7 @@ fn merge(
         let known = uses.iter().position(|used| used.pid == process.pid);
         let drawn = known.map(|index| uses.swap_remove(index));
         let vram_bytes = drawn.and_then(|drawn| drawn.vram_bytes).max(Some(process.vram_bytes));
-        uses.push(Use { pid: process.pid, vram_bytes, util_pct });
+        uses.push(Use { pid: process.pid, computes: true, vram_bytes, util_pct });
     }
     uses
 }

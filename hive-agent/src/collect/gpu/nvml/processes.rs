@@ -18,6 +18,8 @@ const MAX_LISTED: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) pid: u32,
+    /// It computes, and does not only draw.
+    pub(super) computes: bool,
     /// Its memory; the driver keeps it to itself under MIG for those without the right.
     pub(super) vram_bytes: Option<u64>,
 }
@@ -43,7 +45,7 @@ pub(super) fn graphics(device: &Device<'_>) -> Result<Vec<Listed>, NvmlError> {
         Err(NvmlError::FailedToLoadSymbol(_)) => twice(|| device.running_graphics_processes_v2()),
         answer => answer,
     };
-    list.map(|list| list.iter().map(listed).collect())
+    list.map(|list| list.iter().map(|process| listed(process, false)).collect())
 }
 
 /// The processes that compute, the clients of an MPS server, and those that draw, each once,
@@ -62,16 +64,17 @@ pub(super) fn list(
     let Some(compute) = answers.take("its processes", compute)? else { return Ok(None) };
     let mps = twice(|| device.mps_running_compute_processes());
     let mps = answers.take("its MPS clients", mps)?.unwrap_or_default();
-    let all = compute.iter().chain(&mps).map(listed).chain(graphics.iter().copied());
+    let all = compute.iter().chain(&mps).map(|process| listed(process, true));
+    let all = all.chain(graphics.iter().copied());
     Ok(Some(merge(all.collect(), max_bytes)))
 }
 
-fn listed(process: &ProcessInfo) -> Listed {
+fn listed(process: &ProcessInfo, computes: bool) -> Listed {
     let vram_bytes = match process.used_gpu_memory {
         UsedGpuMemory::Used(bytes) => Some(bytes),
         UsedGpuMemory::Unavailable => None,
     };
-    Listed { pid: process.pid, vram_bytes }
+    Listed { pid: process.pid, computes, vram_bytes }
 }
 
 fn merge(mut all: Vec<Listed>, max_bytes: Option<u64>) -> Vec<Listed> {
@@ -83,7 +86,11 @@ fn merge(mut all: Vec<Listed>, max_bytes: Option<u64>) -> Vec<Listed> {
     all.retain(|listed| (1..=i32::MAX as u32).contains(&listed.pid));
     // The largest comes first, an unknown amount last.
     all.sort_unstable_by_key(|listed| (listed.pid, std::cmp::Reverse(listed.vram_bytes)));
-    all.dedup_by_key(|listed| listed.pid);
+    all.dedup_by(|other, kept| {
+        let is_same = other.pid == kept.pid;
+        kept.computes |= is_same && other.computes;
+        is_same
+    });
     all.truncate(MAX_LISTED);
     all
 }
@@ -93,7 +100,7 @@ mod tests {
     use super::*;
 
     fn listed(pid: u32, vram_bytes: Option<u64>) -> Listed {
-        Listed { pid, vram_bytes }
+        Listed { pid, computes: false, vram_bytes }
     }
 
     #[test]
@@ -107,6 +114,13 @@ mod tests {
         ];
         let merged = [listed(7, Some(30)), listed(8, None), listed(9, Some(5))];
         assert_eq!(merge(all, Some(100)), merged);
+    }
+
+    #[test]
+    fn who_computes_and_draws_computes() {
+        let computing = Listed { computes: true, ..listed(7, Some(1)) };
+        let merged = merge(vec![listed(7, Some(2)), computing, listed(8, None)], None);
+        assert_eq!(merged, [Listed { computes: true, ..listed(7, Some(2)) }, listed(8, None)]);
     }
 
     #[test]

@@ -251,9 +251,9 @@ impl<'n> Slot<'n> {
             let is_idle = util_pct.is_none_or(Percent::is_zero);
             self.samples.take(&samples, is_listed, is_idle, tick.now_us);
         }
-        let used = |&Listed { pid, vram_bytes }| {
+        let used = |&Listed { pid, computes, vram_bytes }| {
             let util_pct = stats.as_ref().and_then(|_| self.samples.of(pid));
-            Use { pid, vram_bytes, util_pct }
+            Use { pid, computes, vram_bytes, util_pct }
         };
         Ok(listed.iter().map(used).collect())
     }
@@ -283,6 +283,7 @@ impl<'n> Slot<'n> {
             set_memory(&mut plate, memory);
             let used = |listed: Listed| Use {
                 pid: listed.pid,
+                computes: listed.computes,
                 vram_bytes: listed.vram_bytes,
                 util_pct: None,
             };

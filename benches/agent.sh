@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # What does the agent cost the machine that it measures, at one reading a second?
-# usage: benches/agent.sh [WORKERS] [SECONDS] [further options of `hive-agent run`]
-# As root: every worker is a cgroup with three processes that sleep.
+# usage: [GPUS=8] benches/agent.sh [WORKERS] [SECONDS] [further options of `hive-agent run`]
+# As root: every worker is a cgroup with three processes that sleep. The GPUs are played by the
+# tests' library in NVIDIA's place: the cost of a real driver's calls comes on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 workers=${1:-100}
 seconds=${2:-60}
 shift $(($# < 2 ? $# : 2))
+gpus=${GPUS:-8}
 cargo build --release --quiet --workspace --bins
+cargo build --release --quiet -p fake-nvml
 work=$(mktemp -d)
+cp target/release/libfake_nvml.so "$work/nvml.so"
 root=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)/hive-agent-bench-$$
 mkdir "$root"
 queen=
@@ -43,7 +47,23 @@ until [ "$(cat "$root"/rbee.slice/llm/*/cgroup.procs 2>/dev/null | wc -l)" -eq $
   sleep 0.1
 done
 
-target/release/hive-agent run --queen "$url" --cgroup-root "$root" --hive-id bench "$@" \
+# Every process of worker N sits on GPU N modulo GPUS, works 5 % of the time and holds 1 GiB.
+for dir in "$root"/rbee.slice/llm/*/; do
+  sed "s/^/$(basename "$dir") /" "$dir/cgroup.procs"
+done | awk -v gpus="$gpus" '
+  { list = compute[$1 % gpus]; comma = list == "" ? "" : ","
+    compute[$1 % gpus] = list comma sprintf("{\"pid\":%d,\"mb\":1024}", $2)
+    samples[$1 % gpus] = samples[$1 % gpus] comma sprintf("{\"pid\":%d,\"sm_pct\":5}", $2) }
+  END { printf "{\"driver_version\":\"580.82.07\",\"gpus\":["
+    for (gpu = 0; gpu < gpus; gpu++)
+      printf "%s{\"uuid\":\"GPU-%032d\",\"name\":\"NVIDIA H100 80GB HBM3\",\"util_pct\":50," \
+        "\"used_mb\":40960,\"total_mb\":81559,\"temperature_c\":54,\"power_mw\":310500," \
+        "\"ecc_errors\":0,\"recovery\":0,\"compute\":[%s],\"samples\":[%s]}", \
+        gpu ? "," : "", gpu, compute[gpu], samples[gpu]
+    print "]}" }' >"$work/nvml.json"
+
+target/release/hive-agent run --queen "$url" --cgroup-root "$root" --hive-id bench \
+  --nvml-library "$work/nvml.so" "$@" \
   2>"$work/agent" &
 agent=$!
 # Command lines are read again until a process is ten seconds old.
@@ -55,10 +75,14 @@ from=$(date +%s%N)
 sleep "$seconds"
 after=$(cpu_ns)
 to=$(date +%s%N)
-printf 'workers              %s of 3 processes\n' "$workers"
+printf 'workers              %s of 3 processes, on %s GPUs\n' "$workers" "$gpus"
 awk -v cpu=$((after - before)) -v time=$((to - from)) \
   'BEGIN {printf "agent cpu            %.2f %% of a core\n", cpu / time * 100}'
 printf 'agent resident       %s, of which %s its own\n' "$(memory VmRSS)" "$(memory RssAnon)"
 printf 'agent files          %s\n' "$(ls /proc/$agent/fd | wc -l)"
+awk '/^Name/ {name = $2} /^voluntary/ {print "wakeups of thread    " name, $2}' \
+  /proc/$agent/task/*/status
+sqlite3 "$work/queen.db" "select 'with GPU figures     ' || count(vram_mb) || ' of ' || count(*)
+  || ' worker-seconds' from history"
 sqlite3 "$work/queen.db" "select 'heartbeats           ' || count(*) || ', ' || min(workers)
   || ' workers in the smallest' from (select count(*) as workers from history group by ts_ms)"

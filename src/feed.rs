@@ -4,19 +4,29 @@
 //!
 //! Invariant: a heartbeat is encoded once, by the first subscriber that needs it, and all that
 //! want the whole of it send the same bytes. A slow subscriber never slows the others: it loses
-//! its place in a ring of [`RING_EVENTS`] events and reads what it missed from the history.
+//! its place in a ring of [`RING_BATCHES`] batches and reads what it missed from the history.
+//!
+//! What is published within [`PULSE`] reaches the subscribers together: waking a thousand of them
+//! costs more than what they send. What comes after a silence goes at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hive_contract::event::{HiveTelemetry, Lifecycle};
 use hive_contract::heartbeat::Worker;
 use hive_contract::{Heartbeat, HiveId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::Instant;
 
-/// Events that a subscriber may be behind before it must read them from the history.
-pub const RING_EVENTS: usize = 4096;
+/// Batches that a subscriber may be behind before it must read them from the history: at least
+/// 0.6 s.
+pub const RING_BATCHES: usize = 128;
+/// The least time between two batches.
+pub const PULSE: Duration = Duration::from_millis(5);
+/// Events in one batch, beyond which it does not wait for its time.
+const BATCH_EVENTS: usize = 32;
 
 /// Something on the feed.
 #[derive(Debug)]
@@ -121,6 +131,37 @@ impl Form {
     }
 }
 
+/// Events that reach the subscribers together, in their order.
+#[derive(Debug)]
+pub struct Batch {
+    /// All of them.
+    pub events: Vec<Arc<Event>>,
+    sse: OnceLock<Bytes>,
+    ndjson: OnceLock<Bytes>,
+}
+
+impl Batch {
+    /// All that is not late, in the form asked for.
+    pub fn bytes(&self, form: Form) -> Bytes {
+        let encoded = match form {
+            Form::Sse => &self.sse,
+            Form::Ndjson => &self.ndjson,
+        };
+        encoded.get_or_init(|| self.encode(form)).clone()
+    }
+
+    fn encode(&self, form: Form) -> Bytes {
+        let of = |event: &Arc<Event>| match form {
+            Form::Sse => event.sse(),
+            Form::Ndjson => event.ndjson(),
+        };
+        let wanted =
+            |event: &&Arc<Event>| !matches!(event.content, Content::Heartbeat { late: true, .. });
+        let mut frames: Vec<Bytes> = self.events.iter().filter(wanted).map(of).collect();
+        if frames.len() == 1 { frames.remove(0) } else { frames.concat().into() }
+    }
+}
+
 /// An SSE frame: id and event lines, the data on one line, and the blank line.
 fn frame(id: Option<i64>, event: &str, data: &impl serde::Serialize) -> Bytes {
     let mut out = Vec::with_capacity(1024);
@@ -157,7 +198,7 @@ pub struct Feed {
 
 #[derive(Debug)]
 struct Inner {
-    events: broadcast::Sender<Arc<Event>>,
+    events: broadcast::Sender<Arc<Batch>>,
     /// Its lock is held while an event is published and while a subscriber joins, so that a
     /// snapshot and the stream after it have no hole and no double. Publishing takes well under
     /// a microsecond an event; a std mutex does.
@@ -172,6 +213,12 @@ struct State {
     newest: HashMap<HiveId, Published>,
     /// The last id; what has a greater one is still to come.
     last_id: i64,
+    /// What waits for the next batch.
+    pending: Vec<Arc<Event>>,
+    /// When the last batch went.
+    pulsed: Option<Instant>,
+    /// The next one is on its way.
+    waiting: bool,
 }
 
 /// A heartbeat as it was published.
@@ -187,7 +234,7 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Subscription {
     /// What comes from now on.
-    pub events: broadcast::Receiver<Arc<Event>>,
+    pub events: broadcast::Receiver<Arc<Batch>>,
     /// What has an id up to this is not among them.
     pub last_id: i64,
     _place: OwnedSemaphorePermit,
@@ -197,7 +244,7 @@ impl Feed {
     /// A feed for at most `max_streams` subscribers.
     #[must_use]
     pub fn new(max_streams: usize) -> Self {
-        let (events, _) = broadcast::channel(RING_EVENTS);
+        let (events, _) = broadcast::channel(RING_BATCHES);
         let places = Arc::new(Semaphore::new(max_streams.min(Semaphore::MAX_PERMITS)));
         Self { inner: Arc::new(Inner { events, published: Mutex::default(), places }) }
     }
@@ -221,8 +268,36 @@ impl Feed {
                 }
             }
             // Without subscribers nothing is kept.
-            let _ = self.inner.events.send(Arc::new(event));
+            if self.inner.events.receiver_count() > 0 {
+                state.pending.push(Arc::new(event));
+            }
+            if state.pending.len() >= BATCH_EVENTS {
+                self.send(&mut state);
+            }
         }
+        let Some(pulsed) = state.pulsed.filter(|pulsed| pulsed.elapsed() < PULSE) else {
+            return self.send(&mut state);
+        };
+        if !state.pending.is_empty() && !std::mem::replace(&mut state.waiting, true) {
+            let feed = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep_until(pulsed + PULSE).await;
+                let mut state = feed.published();
+                state.waiting = false;
+                feed.send(&mut state);
+            });
+        }
+    }
+
+    /// Sends what waits.
+    fn send(&self, state: &mut State) {
+        if state.pending.is_empty() {
+            return;
+        }
+        state.pulsed = Some(Instant::now());
+        let events = std::mem::take(&mut state.pending);
+        let batch = Batch { events, sse: OnceLock::new(), ndjson: OnceLock::new() };
+        let _ = self.inner.events.send(Arc::new(batch));
     }
 
     /// Goes on after the last id from before the start.
@@ -241,7 +316,9 @@ impl Feed {
     #[must_use]
     pub fn subscribe(&self) -> Option<(Subscription, Vec<Published>)> {
         let place = Arc::clone(&self.inner.places).try_acquire_owned().ok()?;
-        let state = self.published();
+        let mut state = self.published();
+        // What was published before is not for the one that comes now.
+        self.send(&mut state);
         let events = self.inner.events.subscribe();
         let mut newest: Vec<Published> = state.newest.values().cloned().collect();
         let subscription = Subscription { events, last_id: state.last_id, _place: place };
@@ -252,7 +329,8 @@ impl Feed {
 
     /// Joins anew at the end: what has an id up to the subscription's new last one is passed over.
     pub fn rejoin(&self, subscription: &mut Subscription) {
-        let state = self.published();
+        let mut state = self.published();
+        self.send(&mut state);
         subscription.events = self.inner.events.subscribe();
         subscription.last_id = state.last_id;
     }

@@ -4,6 +4,10 @@
 //! - `identity`: whether the file is ours;
 //! - [`mod@backup`]: a copy of it;
 //! - [`writer`]: the one task that writes: group commit, acknowledgement, publication;
+//! - `ids`: what is recorded has ids that only grow;
+//! - `lifecycle`, [`events`]: what changed from one reading to the next, and what else happened;
+//! - [`replay`]: what was recorded after an id;
+//! - `checkpoint`, `beside`: copying the log and reading for upkeep, beside the writer;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
 //! - `transaction`: begin, commit, give up;
 //! - `raw`: statements that are executed once a row;

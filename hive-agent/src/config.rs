@@ -145,6 +145,9 @@ pub struct HiveOptions {
     #[arg(long, env = "HIVE_AGENT_ASK_SERVERS", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     pub ask_servers: Option<bool>,
+    /// The library of NVIDIA's driver, a path or a name [default: libnvidia-ml.so.1]
+    #[arg(long, env = "HIVE_AGENT_NVML_LIBRARY", value_name = "FILE")]
+    pub nvml_library: Option<PathBuf>,
 }
 
 /// Everything that `run` can be told.
@@ -181,6 +184,7 @@ struct FileOptions {
     discover: Option<bool>,
     ask_servers: Option<bool>,
     worker_rules: Vec<Rule>,
+    nvml_library: Option<PathBuf>,
     #[serde(deserialize_with = "from_text")]
     interval: Option<Interval>,
     spool_dir: Option<PathBuf>,
@@ -235,7 +239,11 @@ impl RunOptions {
                 is_on: self.hive.discover.or(file.discover).unwrap_or(default.discovery.is_on),
                 rules: file.worker_rules,
             },
-            roots: Roots { cgroup: self.hive.cgroup_root.or(file.cgroup_root), ..default.roots },
+            roots: Roots {
+                cgroup: self.hive.cgroup_root.or(file.cgroup_root),
+                nvml: self.hive.nvml_library.or(file.nvml_library).unwrap_or(default.roots.nvml),
+                ..default.roots
+            },
             ..default
         }
     }

@@ -46,7 +46,7 @@ pub struct Report(Vec<Finding>);
 pub async fn examine(config: &Config) -> Report {
     let mut findings = cgroup::examine(&config.roots);
     findings.extend(permissions::examine(&config.roots));
-    findings.extend(gpu::examine());
+    findings.extend(gpu::examine(&config.roots));
     findings.extend(workers::examine(config));
     findings.extend(queen::examine(&config.queen).await);
     Report(findings)

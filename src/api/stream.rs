@@ -36,7 +36,7 @@ use self::wanted::Wanted;
 use super::params::Params;
 use super::problem::ApiError;
 use crate::clock::Clock;
-use crate::feed::{Event, Feed, Form, Published, Subscription};
+use crate::feed::{Batch, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
 use crate::history::replay::{self, Recorded, Replay};
 use crate::registry::{HiveRegistry, State as HiveLiveness};
@@ -175,9 +175,10 @@ impl Live {
                     }
                     _ = flush.tick(), if self.thin.is_some() => self.flush(),
                     event = self.subscription.events.recv() => match event {
-                        Ok(event) => {
-                            position = event.id.unwrap_or(position);
-                            self.ready(event)
+                        Ok(batch) => {
+                            let last = batch.events.iter().rev().find_map(|event| event.id);
+                            position = last.unwrap_or(position);
+                            self.ready_of(&batch)
                         }
                         Err(RecvError::Lagged(_)) => {
                             self.feed.rejoin(&mut self.subscription);
@@ -235,6 +236,14 @@ impl Live {
             }
             None => self.wanted.frame(&event).into_iter().collect(),
         }
+    }
+
+    fn ready_of(&mut self, batch: &Batch) -> Vec<Bytes> {
+        if self.thin.is_none() && self.wanted.is_everything() {
+            let bytes = batch.bytes(self.form);
+            return if bytes.is_empty() { Vec::new() } else { vec![bytes] };
+        }
+        batch.events.iter().flat_map(|event| self.ready(Arc::clone(event))).collect()
     }
 
     /// The frames of what waited for the end of an interval.

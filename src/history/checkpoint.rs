@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -18,6 +19,9 @@ use tokio::sync::Notify;
 
 /// Pages of 4 KiB after which the log is copied: 16 MiB.
 const LOG_PAGES: u32 = 4096;
+
+/// How long a reader who is in the way is waited for before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the writer's commits and the copying tell each other.
 #[derive(Debug, Default)]
@@ -69,11 +73,23 @@ async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
     SqliteConnectOptions::new().filename(path).disable_statement_logging().connect().await
 }
 
+/// Copies what nobody needs in the log any more, and tells the writer when little is left.
 async fn copy(connection: &mut SqliteConnection, log: &Log) -> sqlx::Result<()> {
-    // The second time copies what was written during the first.
-    for _ in 0..2 {
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await?;
+    loop {
+        let mut left = 0;
+        // The second time copies what was written during the first.
+        for _ in 0..2 {
+            let (_, pages, copied): (i64, i64, i64) =
+                sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)")
+                    .fetch_one(&mut *connection)
+                    .await?;
+            left = pages - copied;
+        }
+        if left < i64::from(LOG_PAGES) {
+            log.nearly_done.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        // Somebody reads what was there before.
+        tokio::time::sleep(PAUSE).await;
     }
-    log.nearly_done.store(true, Ordering::Relaxed);
-    Ok(())
 }

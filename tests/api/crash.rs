@@ -110,7 +110,7 @@ fn reading(row: &Value) -> (usize, i64) {
 /// Readings to seal: so many that it takes many slices, and each is told from the others.
 fn fill(queen: &Queen) {
     let start = now_ms() - 60_000;
-    for hive in 0..16 {
+    for (hive, part) in (0..16).flat_map(|hive| (0..3).map(move |part| (hive, part))) {
         let reading = |ms: i64| {
             let mut reading = heartbeat(&format!("h{hive}"), start + ms);
             let figure = |at: i64| ms as f64 + at as f64 / 10.0 + f64::from(hive) / 1000.0;
@@ -123,7 +123,7 @@ fn fill(queen: &Queen) {
                 .collect();
             reading
         };
-        let lines: Vec<Value> = (0..1000).map(reading).collect();
+        let lines: Vec<Value> = (1000 * part..1000 * (part + 1)).map(reading).collect();
         assert_eq!(queen.takes_lines(&lines), (1000, 0));
     }
 }

@@ -118,7 +118,7 @@ fn lines_of_json_carry_the_same_and_the_id() {
     let now = now_ms();
     let ack = queen.takes(&marked("a", now, 1.0));
     let mut sse = queen.stream("").telemetry().data;
-    let mut lines = queen.ndjson("");
+    let mut lines = queen.ndjson("?event=heartbeat&event=queen");
     let line: Value = serde_json::from_str(&lines.line().unwrap()).unwrap();
     sse["id"] = json!(ack.id);
     assert_eq!(line, sse);

@@ -16,8 +16,13 @@ pub(super) struct Complaints {
 impl Complaints {
     /// Adds one error: about whom or what, and what is wrong.
     pub(super) fn add(&mut self, subject: impl Display, error: impl Display) {
+        self.add_sentence(&format!("{subject}: {error}"));
+    }
+
+    /// Adds one error that is a sentence already.
+    pub(super) fn add_sentence(&mut self, sentence: &str) {
         if self.sentences.len() < MAX_ERRORS - 1 {
-            self.sentences.push(Text::cut(&format!("{subject}: {error}")));
+            self.sentences.push(Text::cut(sentence));
         } else {
             self.left_out += 1;
         }

@@ -235,7 +235,8 @@ fn inquire(shared: &Arc<Shared>, proc_root: &Path) -> io::Result<()> {
                 state.forget_unwanted(now);
                 state.look_up_names(shared, proc_root);
                 state.ask_whoever_is_due(now, &mut asking);
-                state.next_due(now)
+                // At the bound, only an answer makes room.
+                if asking.len() < MAX_AT_ONCE { state.next_due(now) } else { WANTED }
             };
             tokio::select! {
                 () = shared.changed.notified() => {}

@@ -11,6 +11,7 @@
 //!   - `server`: the inference server on a command line,
 //!   - `model`: how a model is called;
 //! - `inquiry`: what the servers themselves say, asked beside the collection;
+//! - [`gpu`]: the machine's GPUs, and each worker's part of them;
 //! - `node`: the machine as a whole;
 //! - [`own`]: what collecting costs;
 //! - `complaints`: what could not be read;
@@ -24,7 +25,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_contract::bounded::Bounded;
 use hive_contract::heartbeat::{Agent, Heartbeat, Hive};
 use hive_contract::text::Text;
 use hive_contract::units::{Count, Milliseconds};
@@ -36,6 +36,7 @@ pub mod cgroup;
 mod complaints;
 pub mod discover;
 mod file;
+pub mod gpu;
 mod growth;
 mod inquiry;
 mod model;
@@ -52,13 +53,14 @@ mod workers;
 use complaints::Complaints;
 use discover::Discovery;
 use file::Buffer;
+use gpu::Gpus;
 use inquiry::Inquiry;
 use node::NodeMeter;
 use own::{OwnCost, OwnMeter};
 use place::Place;
 use workers::Meters;
 
-/// Where the kernel's files are. Tests put fixture trees there.
+/// Where the kernel's files and the drivers' libraries are. Tests put fixtures there.
 #[derive(Debug, Clone)]
 pub struct Roots {
     /// The directory that contains `rbee.slice`; by default the mount point of cgroup v2.
@@ -67,11 +69,18 @@ pub struct Roots {
     pub proc: PathBuf,
     /// `/sys`.
     pub sys: PathBuf,
+    /// The library of NVIDIA's driver: a path, or a name for the loader to find.
+    pub nvml: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { cgroup: None, proc: "/proc".into(), sys: "/sys".into() }
+        Self {
+            cgroup: None,
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            nvml: gpu::NVML_LIBRARY.into(),
+        }
     }
 }
 
@@ -102,6 +111,7 @@ pub struct Collector {
     discovery: Discovery,
     workers: Meters,
     inquiry: Inquiry,
+    gpus: Gpus,
     node: NodeMeter,
     own: OwnMeter,
     buffer: Buffer,
@@ -113,6 +123,7 @@ struct Scan<'a> {
     clock: &'a dyn Clock,
     proc_root: &'a Path,
     sys_root: &'a Path,
+    gpus: &'a gpu::View,
     buffer: &'a mut Buffer,
     inquiry: &'a mut Inquiry,
     complaints: &'a mut Complaints,
@@ -130,12 +141,15 @@ impl Scan<'_> {
 }
 
 impl Collector {
-    /// A collector that has not read anything yet: its first heartbeat has no rates.
+    /// A collector that has not read anything yet: its first heartbeat has no rates. Its GPUs
+    /// are read by threads of their own, from the first collection on.
     #[must_use]
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let own = OwnMeter::new(settings.own_cost);
-        let cgroup_root = settings.roots.cgroup.clone();
-        let mut inquiry = Inquiry::new(Arc::clone(&clock), &settings.roots.proc);
+        let Roots { cgroup, proc, sys, nvml } = &settings.roots;
+        let cgroup_root = cgroup.clone();
+        let gpus = Gpus::start(nvml, sys, proc, &clock);
+        let mut inquiry = Inquiry::new(Arc::clone(&clock), proc);
         inquiry.asks_servers = settings.asks_servers;
         let discovery = Discovery::new(settings.discovery.clone());
         Self {
@@ -145,6 +159,7 @@ impl Collector {
             discovery,
             workers: Meters::default(),
             inquiry,
+            gpus,
             node: NodeMeter::default(),
             own,
             buffer: Buffer::default(),
@@ -168,10 +183,12 @@ impl Collector {
         let timestamp = self.clock.wall();
         let started = self.clock.monotonic();
         let Self { settings, clock, buffer, inquiry, complaints, .. } = self;
+        let (gpus, gpu_age) = self.gpus.view(started, settings.interval, complaints);
         let mut scan = Scan {
             clock: &**clock,
             proc_root: &settings.roots.proc,
             sys_root: &settings.roots.sys,
+            gpus: &gpus,
             buffer,
             inquiry,
             complaints,
@@ -179,12 +196,14 @@ impl Collector {
             page_size: rustix::param::page_size() as u64,
         };
         let mut places = places(&mut self.cgroup_root, &mut scan);
-        // The processes that compute on a GPU belong here, once GPUs are read.
-        let gpu_pids = &[];
-        places.extend(self.discovery.places(self.cgroup_root.as_deref(), gpu_pids, &mut scan));
+        let root = self.cgroup_root.as_deref();
+        places.extend(self.discovery.places(root, &gpus.process_ids(), &mut scan));
         let workers = self.workers.read(places, &mut scan);
+        let pids = self.workers.process_ids().collect();
+        self.gpus.order(pids, started, settings.interval.map(|interval| started + interval));
         let node = self.node.read(&mut scan);
-        let (cpu_pct, rss_mb) = (self.own.cpu(&scan), self.own.memory(&mut scan));
+        let cpu_pct = self.own.cpu(&scan, self.gpus.cpu_time());
+        let rss_mb = self.own.memory(&mut scan);
         let elapsed = scan.clock.monotonic().saturating_sub(started);
         let version = Some(Text::cut(env!("CARGO_PKG_VERSION")));
         Heartbeat {
@@ -199,7 +218,7 @@ impl Collector {
             timestamp,
             interval_ms: settings.interval.and_then(milliseconds),
             workers,
-            gpus: Bounded::default(),
+            gpus: gpus.into_devices(),
             node: Some(node),
             agent: Some(Agent {
                 version,
@@ -207,10 +226,16 @@ impl Collector {
                 rss_mb,
                 collect_ms: milliseconds(elapsed),
                 spooled: Count::from_integer(spooled).ok(),
-                gpu_age_ms: None,
+                gpu_age_ms: gpu_age.and_then(milliseconds),
                 errors: self.complaints.take(),
             }),
         }
+    }
+
+    /// Waits until the GPUs were read once since the first collection, but not longer than the
+    /// limit. A single heartbeat would be without them otherwise.
+    pub fn wait_for_gpus(&self, limit: Duration) {
+        self.gpus.wait_for_first(limit);
     }
 }
 

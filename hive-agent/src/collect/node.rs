@@ -86,13 +86,13 @@ fn parse_cpu(text: &[u8]) -> Option<Cpu> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Memory {
-    used_bytes: u64,
-    total_bytes: u64,
+pub(super) struct Memory {
+    pub(super) used_bytes: u64,
+    pub(super) total_bytes: u64,
 }
 
 /// Used is what is not available to new programs: caches that can be dropped do not count.
-fn parse_memory(text: &[u8]) -> Option<Memory> {
+pub(super) fn parse_memory(text: &[u8]) -> Option<Memory> {
     let bytes = |key| keyed(text, key)?.checked_mul(1024);
     let total_bytes = bytes("MemTotal")?;
     Some(Memory { used_bytes: total_bytes.saturating_sub(bytes("MemAvailable")?), total_bytes })

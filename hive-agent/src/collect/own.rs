@@ -1,6 +1,7 @@
 //! What the collector itself costs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use hive_contract::units::{CpuPercent, Mebibytes};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,8 +17,8 @@ use crate::clock::duration;
 pub enum OwnCost {
     /// The whole process: it does nothing else.
     Process,
-    /// Only the collecting thread, for a collector inside another program. The memory of a
-    /// thread cannot be told from that of its process, so it is not reported.
+    /// Only the collecting threads, for a collector inside another program. The memory of
+    /// threads cannot be told from that of their process, so it is not reported.
     Thread,
 }
 
@@ -33,13 +34,14 @@ impl OwnMeter {
         Self { scope, cpu: Growth::default(), statm: KeptFile::default() }
     }
 
-    /// Processor time; unknown in the first reading. Call it on the collecting thread.
-    pub(super) fn cpu(&mut self, scan: &Scan<'_>) -> Option<CpuPercent> {
-        let clock = match self.scope {
-            OwnCost::Process => ClockId::ProcessCPUTime,
-            OwnCost::Thread => ClockId::ThreadCPUTime,
+    /// Processor time; unknown in the first reading. Call it on the collecting thread, with
+    /// the processor time of the threads that read GPUs.
+    pub(super) fn cpu(&mut self, scan: &Scan<'_>, gpu_time: Duration) -> Option<CpuPercent> {
+        let used = match self.scope {
+            OwnCost::Process => duration(clock_gettime(ClockId::ProcessCPUTime)),
+            OwnCost::Thread => duration(clock_gettime(ClockId::ThreadCPUTime)) + gpu_time,
         };
-        let used = u64::try_from(duration(clock_gettime(clock)).as_nanos()).ok()?;
+        let used = u64::try_from(used.as_nanos()).ok()?;
         CpuPercent::measured(self.cpu.per_s(used, scan.clock.monotonic())? / 1e9 * 100.0)
     }
 

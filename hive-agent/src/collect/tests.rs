@@ -68,7 +68,12 @@ impl Machine {
             hive_id: HiveId::new("hive").unwrap(),
             hostname: Text::cut("127.0.0.1"),
             interval: Some(Duration::from_secs(1)),
-            roots: Roots { cgroup: Some(root("cgroup")), proc: root("proc"), sys: root("sys") },
+            roots: Roots {
+                cgroup: Some(root("cgroup")),
+                proc: root("proc"),
+                sys: root("sys"),
+                nvml: root("nvml.so"),
+            },
             own_cost: OwnCost::Process,
             discovery: discover::Settings::default(),
             // The processes are made up, and whoever listens on their ports is another one.
@@ -297,6 +302,19 @@ fn the_main_process_comes_from_outside_and_first() {
     let heartbeat = machine.collector().collect(0);
     assert_eq!(heartbeat.workers[0].pid.whole(), 30);
     assert_eq!(heartbeat.workers[0].model.as_ref().unwrap().as_str(), "main");
+}
+
+#[test]
+fn a_known_server_stands_for_the_worker_whoever_started_it() {
+    let machine = Machine::new();
+    machine.process_since(10, 1, 0, 100, "bash entry.sh");
+    machine.process_since(11, 10, 0, 200, "python3 /bin/vllm serve org/m --port 8080");
+    machine.process_since(12, 11, 0, 300, "VLLM::EngineCore");
+    machine.worker("llm/8080", "cgroup.procs", "10\n11\n12\n");
+    let heartbeat = machine.collector().collect(0);
+    assert_eq!(names(&heartbeat), ["llm/8080"]);
+    assert_eq!(heartbeat.workers[0].pid.whole(), 11);
+    assert_eq!(heartbeat.workers[0].model.as_ref().unwrap().as_str(), "org/m");
 }
 
 #[test]

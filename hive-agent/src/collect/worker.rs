@@ -132,7 +132,7 @@ impl Meter {
         let model = server.and_then(|index| self.model(index, scan));
         let figures = server.map_or_else(Figures::default, |index| self.figures(index, scan));
         let count = |value: f64| Count::from_integer(value as u64).ok();
-        Some(Worker {
+        let mut worker = Worker {
             pid: Count::from_integer(pid.into()).ok()?,
             group: self.place.group.clone(),
             instance: self.place.instance.clone(),
@@ -149,7 +149,14 @@ impl Meter {
             requests_running: figures.running.and_then(count),
             requests_waiting: figures.waiting.and_then(count),
             kv_cache_pct: figures.kv_cache_pct.and_then(Percent::measured),
-        })
+        };
+        scan.gpus.assign(self.process_ids(), &mut worker);
+        Some(worker)
+    }
+
+    /// Its processes of the last reading, in ascending order.
+    pub(super) fn process_ids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(|process| process.pid)
     }
 
     fn find_processes(&mut self, scan: &mut Scan<'_>) {

@@ -51,6 +51,11 @@ impl Meters {
         Workers::new(workers).unwrap_or_default()
     }
 
+    /// The processes of all workers, of the last reading.
+    pub(super) fn process_ids(&self) -> impl Iterator<Item = u32> {
+        self.0.values().flat_map(Meter::process_ids)
+    }
+
     /// Why this is a worker, and how it is measured.
     pub(super) fn explain(&self, group: &Group, instance: &Instance) -> Option<String> {
         Some(self.0.get(&(group.clone(), instance.clone()))?.explain())

@@ -36,6 +36,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         queen = "http://from-file:1"
         hive_id = "from-file"
         cgroup_root = "/from/file"
+        nvml_library = "/from/file.so"
         interval = "5s"
         spool_dir = "/from/file"
         spool_max_bytes = "1MiB"
@@ -47,6 +48,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     assert_eq!(config.interval.get(), Duration::from_millis(250));
     assert_eq!(config.queen.to_string(), "http://from-file:1");
     assert_eq!(config.roots.cgroup.as_deref(), Some(Path::new("/from/file")));
+    assert_eq!(config.roots.nvml, Path::new("/from/file.so"));
     assert_eq!(config.spool, spool::Limits { bytes: 1 << 20, age: Duration::from_secs(3600) });
     assert_eq!(config.spool_dir.as_deref(), Some(Path::new("/from/file")));
     assert_eq!(config.hostname.as_str(), "machine");

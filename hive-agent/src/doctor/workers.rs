@@ -17,7 +17,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let settings = Settings { interval: None, ..config.settings() };
     let mut collector = Collector::new(settings, Arc::new(SystemClock));
     collector.collect(0);
-    // As long as servers may take to answer.
+    // Longer than servers may take to answer. Nothing else runs on the doctor's runtime.
     thread::sleep(PAUSE);
     let heartbeat = collector.collect(0);
     let mut findings: Vec<Finding> = heartbeat

@@ -39,6 +39,12 @@ impl Wanted {
         Ok(Self { form, hives, groups, models, events, backfill })
     }
 
+    /// Whether all heartbeats and events are wanted, late data left out.
+    pub(super) fn is_everything(&self) -> bool {
+        let lists = [&self.hives, &self.groups, &self.models, &self.events];
+        lists.into_iter().all(Vec::is_empty) && !self.backfill
+    }
+
     /// Whether the state of the fleet is wanted.
     pub(super) fn summaries(&self) -> bool {
         admits(&self.events, Some("queen"))

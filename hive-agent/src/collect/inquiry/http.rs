@@ -19,6 +19,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::TcpSocket;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::prometheus::Exposition;
 use super::{Figures, json};
@@ -31,8 +32,19 @@ const MAX_TEXT: usize = 4 << 20;
 /// The largest answer in JSON, in bytes.
 const MAX_JSON: usize = 256 << 10;
 
-/// A connection that waits for its next request.
-pub(super) type Connection = SendRequest<Empty<Bytes>>;
+/// A connection that waits for its next request. Dropping it closes it at once, also in the
+/// middle of an answer that would not end.
+pub(super) struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    async fn send(&mut self, target: &Target) -> Result<Response<Incoming>, Error> {
+        self.sender.ready().await.map_err(Error::Broken)?;
+        self.sender.send_request(request(target)?).await.map_err(Error::Broken)
+    }
+}
 
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]
@@ -96,16 +108,14 @@ async fn exchange(
     target: &Target,
     kept: Option<Connection>,
 ) -> Result<(Connection, Figures), Error> {
-    if let Some(mut connection) = kept {
-        // A server may close an idle connection at the moment in which it is used.
-        if connection.ready().await.is_ok()
-            && let Ok(answer) = connection.send_request(request(target)?).await
-        {
-            return Ok((connection, read(target, answer).await?));
-        }
+    // A server may close an idle connection at the moment in which it is used.
+    if let Some(mut connection) = kept
+        && let Ok(answer) = connection.send(target).await
+    {
+        return Ok((connection, read(target, answer).await?));
     }
     let mut connection = connect(target).await?;
-    let answer = connection.send_request(request(target)?).await.map_err(Error::Broken)?;
+    let answer = connection.send(target).await?;
     Ok((connection, read(target, answer).await?))
 }
 
@@ -125,11 +135,11 @@ async fn connect(target: &Target) -> Result<Connection, Error> {
     })?;
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(Error::Broken)?;
-    // It ends with its sender; whoever waits for an answer gets the error that belongs to it.
-    tokio::spawn(async move {
+    // Whoever waits for an answer gets the error that belongs to it.
+    let driver = tokio::spawn(async move {
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(Connection { sender, _driver: AbortOnDropHandle::new(driver) })
 }
 
 /// A socket belongs to the network in which it was made, wherever it is used.

@@ -170,13 +170,22 @@ fn each_way_to_misbehave_has_its_sentence() {
 
 #[test]
 fn an_endless_answer_is_cut() {
-    let endless = Server::start(|_, stream| {
+    let closed: Arc<AtomicUsize> = Arc::default();
+    let count = Arc::clone(&closed);
+    let endless = Server::start(move |_, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
+        count.fetch_add(1, Ordering::SeqCst);
     });
     endless.asked("llama-server -m a", |answer| fails(answer, "more than 262144 bytes"));
     let is_cut = |answer: &_| fails(answer, "more than 4194304 bytes") || fails(answer, "within");
     endless.asked("vllm serve m", is_cut);
+    // Nobody goes on reading what would never end.
+    let deadline = Instant::now() + TEST_LIMIT;
+    while closed.load(Ordering::SeqCst) < endless.connections.load(Ordering::SeqCst) {
+        assert!(Instant::now() < deadline, "a connection is still open");
+        thread::yield_now();
+    }
 }
 
 #[test]

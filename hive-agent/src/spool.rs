@@ -103,6 +103,16 @@ pub(crate) struct Losses {
     pub(crate) unreadable_bytes: u64,
 }
 
+impl Losses {
+    fn since(self, told: Self) -> Self {
+        Self {
+            dropped: self.dropped - told.dropped,
+            refused: self.refused - told.refused,
+            unreadable_bytes: self.unreadable_bytes - told.unreadable_bytes,
+        }
+    }
+}
+
 /// The spool itself: the collecting thread puts in, the sending task takes out, and
 /// [`Spool::keep`] writes down what cannot be sent.
 pub(crate) struct Spool {
@@ -309,20 +319,16 @@ impl Spool {
             let waiting = queue.entries.len();
             complaints.push(format!("{error}; {waiting} heartbeats are kept in memory only"));
         }
-        let Losses { dropped, refused, unreadable_bytes } = queue.losses;
-        match dropped - queue.told.dropped {
-            0 => {}
-            new => complaints.push(format!("{new} heartbeats were dropped, more than it may hold")),
+        let Losses { dropped, refused, unreadable_bytes } = queue.losses.since(queue.told);
+        if dropped > 0 {
+            complaints.push(format!("{dropped} heartbeats were dropped, more than it may hold"));
         }
-        match refused - queue.told.refused {
-            0 => {}
-            new => {
-                complaints.push(format!("the queen refused {new} heartbeats: {}", queue.refusal))
-            }
+        if refused > 0 {
+            let reason = &queue.refusal;
+            complaints.push(format!("the queen refused {refused} heartbeats: {reason}"));
         }
-        match unreadable_bytes - queue.told.unreadable_bytes {
-            0 => {}
-            new => complaints.push(format!("{new} bytes on disk were no whole heartbeat")),
+        if unreadable_bytes > 0 {
+            complaints.push(format!("{unreadable_bytes} bytes on disk were no whole heartbeat"));
         }
         Standing { waiting: queue.waiting(), complaints }
     }

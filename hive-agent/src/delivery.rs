@@ -97,7 +97,8 @@ impl Delivery {
         }
     }
 
-    /// Sends what is in the spool and what comes, until it is `closing` and the spool is empty.
+    /// Sends what is in the spool and what comes, until it is `closing` and nothing is left that
+    /// could be sent.
     /// Can be dropped at any await: what was not answered is still in the spool.
     pub(crate) async fn run(&mut self, closing: &CancellationToken) {
         let mut is_closing = false;
@@ -113,7 +114,9 @@ impl Delivery {
                 Some(_) => self.next,
                 None => self.next.max(self.next_bulk),
             };
-            if self.spool.is_empty() {
+            // The past goes to a queen only who has taken the present.
+            let has_nothing = newest.is_none() && !matches!(self.link, Link::Up);
+            if has_nothing || self.spool.is_empty() {
                 if is_closing {
                     return;
                 }
@@ -156,7 +159,11 @@ impl Delivery {
     }
 
     async fn send_bulk(&mut self) {
-        let Some(batch) = self.spool.oldest(self.bulk_lines, MAX_BULK_BYTES).await else { return };
+        let Some(batch) = self.spool.oldest(self.bulk_lines, MAX_BULK_BYTES).await else {
+            // All on disk was sent already, or cannot be read at the moment.
+            self.next_bulk = Instant::now() + self.bulk_backoff.next(None);
+            return;
+        };
         let lines = batch.entries().len();
         let body = match compressed_lines(batch.entries()) {
             Ok(body) => body,

@@ -24,8 +24,8 @@ use segments::{Portion, Segments, age};
 
 /// What one entry takes in memory beside its JSON.
 const ENTRY_BYTES: u64 = 64;
-/// What waits in memory, in bytes: all of it where there is no disk, some hours of a hive of ten
-/// workers.
+/// What waits in memory, in bytes: all of it where there is no disk, three quarters of an hour of
+/// a hive of ten workers.
 pub const MAX_MEMORY: u64 = 16 << 20;
 /// What nobody has answered for so long goes to disk, also while the queen seems to be there.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 256 MiB, which is a day of a hive of some hundred workers, and 24 h.
+    /// 256 MiB, which is nearly a day of a hive of a hundred workers, and 24 h.
     fn default() -> Self {
         Self { bytes: 256 << 20, age: Duration::from_secs(24 * 60 * 60) }
     }

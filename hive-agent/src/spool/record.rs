@@ -21,7 +21,8 @@ use hive_contract::heartbeat::MAX_BODY;
 
 const MARK: [u8; 4] = [0xF5, b'H', b'B', 1];
 const HEAD_BYTES: usize = 20;
-/// Fast, and small enough: a heartbeat shrinks to a third or less.
+/// The fastest, and hardly larger than the next ones: a heartbeat of one worker shrinks to a
+/// half, of ten to a quarter, of a hundred to a tenth.
 const LEVEL: i32 = 1;
 
 /// Appends the record of one heartbeat.

@@ -414,6 +414,10 @@ impl Spool {
         let lost = std::mem::take(&mut segments.lost);
         queue.losses.dropped += lost.dropped;
         queue.losses.unreadable_bytes += lost.unreadable_bytes;
+        if lost.unreadable_bytes > 0 {
+            let bytes = lost.unreadable_bytes;
+            warn!("{bytes} bytes in the spool directory were no whole heartbeat and are left out");
+        }
         queue.on_disk = segments.len();
         if queue.on_disk == 0 {
             queue.sent_on_disk.clear();

@@ -40,12 +40,13 @@ pub enum Error {
     CollectorEnded,
 }
 
-/// Collects and sends until `shutdown`; then sends what is left for at most two seconds.
+/// Collects and sends until `shutdown`; then sends what is left for at most two seconds, and
+/// writes the rest to the spool directory, if there is one.
 ///
 /// # Errors
 /// The collecting thread could not be started or ended by itself.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let spool = Arc::new(Spool::new(config.spool));
+    let spool = Arc::new(Spool::new(config.spool, config.spool_dir.clone()));
     let interval = config.interval.get();
     let collecting = Collecting::start(config.settings(), interval, Arc::clone(&spool))?;
     info!(
@@ -56,7 +57,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     );
 
     let closing = CancellationToken::new();
-    let mut delivery = Delivery::new(Client::new(&config.queen, Timeouts::default()), &spool);
+    let client = Client::new(&config.queen, Timeouts::default());
+    let mut delivery = Delivery::new(client, Arc::clone(&spool));
     let mut result = Ok(());
     let until_closed = async {
         result = tokio::select! {
@@ -69,9 +71,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     };
     tokio::select! {
         () = delivery.run(&closing) => {}
-        () = until_closed => warn!("{} heartbeats could not be sent before the end", spool.len()),
+        () = spool.keep() => {}
+        () = until_closed => close(&spool).await,
     }
     result
+}
+
+/// Leaves what could not be sent to the next start.
+async fn close(spool: &Arc<Spool>) {
+    let is_kept = tokio::time::timeout(FLUSH_LIMIT, spool.close()).await.unwrap_or(false);
+    let waiting = spool.len();
+    if is_kept {
+        info!("{waiting} heartbeats could not be sent before the end and are kept on disk");
+    } else {
+        warn!("{waiting} heartbeats could not be sent before the end; those in memory are lost");
+    }
 }
 
 /// The collecting thread. It ends when this is dropped.
@@ -112,7 +126,11 @@ fn collect(settings: Settings, interval: Duration, spool: &Spool, stopped: &mpsc
     let mut ticks = Ticks::new(clock.monotonic(), interval);
     let mut collector = Collector::new(settings, Arc::<SystemClock>::clone(&clock));
     loop {
-        let heartbeat = collector.collect(spool.len() as u64);
+        let standing = spool.standing();
+        for complaint in standing.complaints {
+            collector.complain("spool", complaint);
+        }
+        let heartbeat = collector.collect(standing.waiting);
         match serde_json::to_vec(&heartbeat) {
             Ok(json) => spool.push(heartbeat.timestamp, json.into()),
             Err(error) => error!("a heartbeat cannot be written as JSON: {error}"),

@@ -13,6 +13,7 @@ use clap::Args;
 use hive_contract::HiveId;
 use hive_contract::ids::MAX_NAME_LEN;
 use hive_contract::text::{InvalidText, Text};
+use rustix::fs::Access;
 use serde::{Deserialize, Deserializer};
 
 use crate::client::QueenUrl;
@@ -26,6 +27,9 @@ mod values;
 pub use values::{Age, ByteSize, Interval, InvalidValue};
 
 const DEFAULT_QUEEN: &str = "http://127.0.0.1:7833";
+/// Where a service keeps its files. It is used where it exists, and never made: an agent that is
+/// only tried out leaves nothing behind.
+const SERVICE_DIR: &str = "/var/lib/hive-agent";
 
 /// Everything the agent is told, parsed.
 #[derive(Debug, Clone)]
@@ -40,6 +44,8 @@ pub struct Config {
     pub interval: Interval,
     /// The bounds of what waits while the queen is away.
     pub spool: spool::Limits,
+    /// Where it is written down; without it everything waits in memory.
+    pub spool_dir: Option<PathBuf>,
     /// Where the kernel's files are.
     pub roots: Roots,
     /// What is measured as the agent's own cost.
@@ -65,6 +71,7 @@ impl Config {
             hostname: Text::cut(if is_local { "127.0.0.1" } else { machine }),
             interval: Interval::default(),
             spool: spool::Limits::default(),
+            spool_dir: None,
             roots: Roots::default(),
             own_cost: OwnCost::Process,
             discovery: discover::Settings::default(),
@@ -152,8 +159,12 @@ pub struct RunOptions {
     /// How often to collect and send: 100ms to 60s [default: 1s]
     #[arg(long, env = "HIVE_AGENT_INTERVAL", value_name = "TIME")]
     pub interval: Option<Interval>,
-    /// Keep at most so much for a queen that does not answer; beyond it the oldest heartbeats
-    /// are dropped [default: 16MiB]
+    /// Where to keep what cannot be sent, so that it outlives the agent; made if it does not
+    /// exist [default: /var/lib/hive-agent if that exists and can be written, else memory only]
+    #[arg(long, env = "HIVE_AGENT_SPOOL_DIR", value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
+    /// Keep at most so much (compressed) for a queen that does not answer; beyond it the oldest
+    /// heartbeats are dropped. In memory it is never more than 16MiB [default: 256MiB]
     #[arg(long, env = "HIVE_AGENT_SPOOL_MAX_BYTES", value_name = "SIZE")]
     pub spool_max_bytes: Option<ByteSize>,
     /// Keep nothing longer than this [default: 24h]
@@ -176,6 +187,7 @@ struct FileOptions {
     nvml_library: Option<PathBuf>,
     #[serde(deserialize_with = "from_text")]
     interval: Option<Interval>,
+    spool_dir: Option<PathBuf>,
     #[serde(deserialize_with = "from_text")]
     spool_max_bytes: Option<ByteSize>,
     #[serde(deserialize_with = "from_text")]
@@ -199,7 +211,8 @@ impl RunOptions {
     /// The configuration file cannot be read or is not valid.
     pub fn resolve(self) -> Result<Config, Error> {
         let file = self.hive.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        Ok(self.over(file, &machine_hostname()))
+        let config = self.over(file, &machine_hostname());
+        Ok(Config { spool_dir: config.spool_dir.or_else(service_dir), ..config })
     }
 
     fn over(self, file: FileOptions, machine: &str) -> Config {
@@ -216,6 +229,7 @@ impl RunOptions {
                 bytes: bytes.unwrap_or(default.spool.bytes),
                 age: age.unwrap_or(default.spool.age),
             },
+            spool_dir: self.spool_dir.or(file.spool_dir),
             asks_servers: self
                 .hive
                 .ask_servers
@@ -251,6 +265,10 @@ fn from_text<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
 
 fn hostname(text: &str) -> Result<Text, InvalidText> {
     if text.is_empty() { Err(InvalidText::Empty) } else { Text::new(text) }
+}
+
+fn service_dir() -> Option<PathBuf> {
+    rustix::fs::access(SERVICE_DIR, Access::WRITE_OK).ok().map(|()| SERVICE_DIR.into())
 }
 
 fn machine_hostname() -> String {

@@ -1,12 +1,16 @@
 //! Takes heartbeats from the spool to the queen.
 //!
 //! The newest goes first: the queen's picture of the present is worth more than the past. What
-//! gathered while she was away follows in order, in bulk. While she does not answer, a try is
-//! made after waits that grow from 0.25 s to 30 s.
+//! gathered while she was away follows in order, in compressed bulk, with a rest after each
+//! request that is about twice as long as the queen took for it: a queen who has much to do is
+//! asked less. While she does not answer, a try is made after waits that grow from 0.25 s to
+//! 30 s; while she only refuses the past, the present goes on.
 //!
 //! Invariant: a heartbeat leaves the spool only after an answer about it: acknowledged, or
 //! refused in a way that sending it again would not change.
 
+use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +18,10 @@ use hive_contract::Problem;
 use hive_contract::heartbeat::MAX_BULK_LINES;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::client::{self, Client, Reply};
-use crate::spool::{Entry, Spool};
+use crate::spool::{Entry, Newest, Spool};
 
 mod backoff;
 
@@ -25,8 +29,14 @@ use backoff::Backoff;
 
 const HEARTBEAT_PATH: &str = "/v1/hive-heartbeat";
 const BULK_PATH: &str = "/v1/hive-heartbeats";
-/// The largest bulk body, in bytes: small enough that the present never waits long behind it.
-const MAX_BULK_BYTES: usize = 4 << 20;
+/// The largest bulk body before compression, in bytes: small enough that the present never waits
+/// long behind it, and that catching up takes little memory.
+const MAX_BULK_BYTES: usize = 2 << 20;
+const BULK_ENCODING: &str = "zstd";
+/// As fast as copying, nearly, and a twentieth of the size.
+const BULK_LEVEL: i32 = 1;
+/// The rest after a bulk, in times that it took; by chance up to a half more or less.
+const REST: f64 = 2.0;
 /// Refusals are logged at most so often; those between are counted.
 const REFUSAL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
@@ -45,12 +55,14 @@ enum Outcome {
 }
 
 /// The way from one spool to one queen.
-pub(crate) struct Delivery<'a> {
+pub(crate) struct Delivery {
     client: Client,
-    spool: &'a Spool,
+    spool: Arc<Spool>,
     backoff: Backoff,
-    /// Up to this number everything was once the newest and had its turn; it goes in bulk.
-    past: Option<u64>,
+    /// Nothing is sent before, and no bulk before the second one.
+    next: Instant,
+    next_bulk: Instant,
+    bulk_backoff: Backoff,
     /// How many heartbeats the next bulk may have; smaller after one that failed.
     bulk_lines: usize,
     link: Link,
@@ -70,115 +82,134 @@ struct Refused {
     last_logged: Option<Instant>,
 }
 
-impl<'a> Delivery<'a> {
-    pub(crate) fn new(client: Client, spool: &'a Spool) -> Self {
+impl Delivery {
+    pub(crate) fn new(client: Client, spool: Arc<Spool>) -> Self {
         Self {
             client,
             spool,
             backoff: Backoff::default(),
-            past: None,
+            next: Instant::now(),
+            next_bulk: Instant::now(),
+            bulk_backoff: Backoff::default(),
             bulk_lines: MAX_BULK_LINES,
             link: Link::Untried,
             refused: Refused::default(),
         }
     }
 
-    /// Sends what is in the spool and what comes, until it is `closing` and the spool is empty.
+    /// Sends what is in the spool and what comes, until it is `closing` and nothing is left that
+    /// could be sent.
     /// Can be dropped at any await: what was not answered is still in the spool.
     pub(crate) async fn run(&mut self, closing: &CancellationToken) {
+        let mut is_closing = false;
         loop {
-            let Some(newest) = self.spool.newest() else {
-                tokio::select! {
-                    () = self.spool.filled() => continue,
-                    () = closing.cancelled() => {}
-                }
-                // The last one may have come at the moment of closing.
-                if self.spool.len() == 0 {
+            if !is_closing && closing.is_cancelled() {
+                is_closing = true;
+                // One more try at once: there is little time left.
+                (self.backoff, self.bulk_backoff) = Default::default();
+                (self.next, self.next_bulk) = (Instant::now(), Instant::now());
+            }
+            let newest = self.spool.newest();
+            let due = match &newest {
+                Some(_) => self.next,
+                None => self.next.max(self.next_bulk),
+            };
+            // The past goes to a queen only who has taken the present.
+            let has_nothing = newest.is_none() && !matches!(self.link, Link::Up);
+            if has_nothing || self.spool.is_empty() {
+                if is_closing {
                     return;
                 }
-                continue;
-            };
-            let outcome = if self.past < Some(newest.number) {
-                self.send_newest(&newest).await
-            } else {
-                self.send_bulk().await
-            };
-            if let Outcome::Later { reason, retry_after } = outcome {
-                self.went_down(&reason);
-                let wait = self.backoff.next(retry_after);
-                if closing.is_cancelled() {
-                    tokio::time::sleep(wait).await;
-                } else {
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        // One more try at once: there is little time left.
-                        () = closing.cancelled() => self.backoff = Backoff::default(),
-                    }
+                tokio::select! {
+                    () = self.spool.filled() => {}
+                    () = closing.cancelled() => {}
                 }
+            } else if Instant::now() < due {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = self.spool.filled() => {}
+                    () = closing.cancelled(), if !is_closing => {}
+                }
+            } else if let Some(newest) = newest {
+                self.send_newest(&newest).await;
+            } else {
+                self.send_bulk().await;
             }
         }
     }
 
-    async fn send_newest(&mut self, newest: &Entry) -> Outcome {
-        let reply =
-            self.client.post(HEARTBEAT_PATH, "application/json", None, newest.json.clone()).await;
-        let outcome = judge(reply);
-        match &outcome {
+    async fn send_newest(&mut self, newest: &Newest) {
+        let json = newest.entry.json.clone();
+        let reply = self.client.post(HEARTBEAT_PATH, "application/json", None, json).await;
+        match judge(reply) {
             Outcome::Acknowledged => {
-                self.spool.remove(newest.number..=newest.number);
+                self.spool.acknowledge_newest(newest);
                 self.went_up();
-                self.past = Some(newest.number);
             }
             Outcome::Refused { reason } => {
-                self.spool.remove(newest.number..=newest.number);
+                self.spool.refuse_newest(newest, &reason);
                 self.went_up();
-                self.past = Some(newest.number);
-                self.log_refusal(reason, 1);
+                self.log_refusal(&reason);
             }
-            Outcome::Later { .. } => {}
+            Outcome::Later { reason, retry_after } => {
+                self.went_down(&reason);
+                self.next = Instant::now() + self.backoff.next(retry_after);
+            }
         }
-        outcome
     }
 
-    async fn send_bulk(&mut self) -> Outcome {
-        let entries = self.spool.oldest(self.bulk_lines, MAX_BULK_BYTES);
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return Outcome::Acknowledged;
+    async fn send_bulk(&mut self) {
+        let Some(batch) = self.spool.oldest(self.bulk_lines, MAX_BULK_BYTES).await else {
+            // All on disk was sent already, or cannot be read at the moment.
+            self.next_bulk = Instant::now() + self.bulk_backoff.next(None);
+            return;
         };
-        let numbers = first.number..=last.number;
-        let lines = entries.len();
-        let body = lines_of(&entries);
-        drop(entries);
-        let reply = self.client.post(BULK_PATH, "application/x-ndjson", None, body).await;
-        let outcome = judge(reply);
-        match &outcome {
+        let lines = batch.entries().len();
+        let body = match compressed_lines(batch.entries()) {
+            Ok(body) => body,
+            Err(error) => {
+                warn!("heartbeats cannot be compressed: {error}");
+                self.next_bulk = Instant::now() + self.bulk_backoff.next(None);
+                return;
+            }
+        };
+        let started = Instant::now();
+        let encoding = Some(BULK_ENCODING);
+        let reply = self.client.post(BULK_PATH, "application/x-ndjson", encoding, body).await;
+        let rest = started.elapsed().mul_f64(REST * (0.5 + fastrand::f64()));
+        self.next_bulk = Instant::now() + rest;
+        match judge(reply) {
             Outcome::Acknowledged => {
-                self.spool.remove(numbers);
+                self.spool.remove(batch).await;
                 self.bulk_lines = (self.bulk_lines * 2).min(MAX_BULK_LINES);
-                self.went_up();
+                self.bulk_backoff = Backoff::default();
             }
             // One bad heartbeat refuses all of them: halves find it.
             Outcome::Refused { .. } if lines > 1 => self.bulk_lines = lines / 2,
             Outcome::Refused { reason } => {
-                self.spool.remove(numbers);
+                self.spool.refuse(batch, &reason).await;
                 self.bulk_lines = (self.bulk_lines * 2).min(MAX_BULK_LINES);
-                self.log_refusal(reason, 1);
+                self.log_refusal(&reason);
             }
-            // The line may be too slow for so much in the time that a request has.
-            Outcome::Later { .. } => self.bulk_lines = (lines / 2).max(1),
+            Outcome::Later { reason, retry_after } => {
+                debug!("the queen does not take {lines} heartbeats of the past: {reason}");
+                // The line may be too slow for so much in the time that a request has.
+                self.bulk_lines = (lines / 2).max(1);
+                self.next_bulk = Instant::now() + self.bulk_backoff.next(retry_after);
+            }
         }
-        outcome
     }
 
     fn went_up(&mut self) {
         self.backoff = Backoff::default();
+        self.spool.set_queen_away(false);
         match std::mem::replace(&mut self.link, Link::Up) {
             Link::Up => {}
             Link::Untried => info!("the queen takes the heartbeats"),
             Link::Down { since, dropped_before } => {
                 let away_s = since.elapsed().as_secs();
                 let waiting = self.spool.len();
-                let dropped = self.spool.dropped() - dropped_before;
+                let dropped = self.spool.losses().dropped - dropped_before;
                 info!(
                     spool.waiting = waiting,
                     spool.dropped = dropped,
@@ -190,16 +221,17 @@ impl<'a> Delivery<'a> {
     }
 
     fn went_down(&mut self, reason: &str) {
+        self.spool.set_queen_away(true);
         if !matches!(self.link, Link::Down { .. }) {
             warn!("the queen does not take heartbeats, which are kept until she does: {reason}");
-            let dropped_before = self.spool.dropped();
+            let dropped_before = self.spool.losses().dropped;
             self.link = Link::Down { since: Instant::now(), dropped_before };
         }
     }
 
-    fn log_refusal(&mut self, reason: &str, heartbeats: u64) {
+    fn log_refusal(&mut self, reason: &str) {
         let Refused { unlogged, last_logged } = &mut self.refused;
-        *unlogged += heartbeats;
+        *unlogged += 1;
         if last_logged.is_none_or(|logged| logged.elapsed() >= REFUSAL_LOG_PAUSE) {
             warn!(
                 heartbeats.refused = *unlogged,
@@ -211,21 +243,23 @@ impl<'a> Delivery<'a> {
     }
 }
 
-fn lines_of(entries: &[Entry]) -> Bytes {
-    let length = entries.iter().map(|entry| entry.json.len() + 1).sum();
-    let mut body = Vec::with_capacity(length);
+fn compressed_lines(entries: &[Entry]) -> io::Result<Bytes> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), BULK_LEVEL)?;
     for entry in entries {
-        body.extend_from_slice(&entry.json);
-        body.push(b'\n');
+        encoder.write_all(&entry.json)?;
+        encoder.write_all(b"\n")?;
     }
-    body.into()
+    Ok(encoder.finish()?.into())
 }
 
 fn judge(reply: Result<Reply, client::Error>) -> Outcome {
     match reply {
         Ok(Reply { status: 200..=299, .. }) => Outcome::Acknowledged,
-        Ok(reply @ Reply { status: 408 | 429, .. }) => later(&reply),
-        Ok(reply @ Reply { status: 400..=499, .. }) => Outcome::Refused { reason: explain(&reply) },
+        // These are about what was sent. The others are about where it was sent (a proxy that
+        // knows no queen at the moment, a wrong path) and may change.
+        Ok(reply @ Reply { status: 400 | 413 | 422, .. }) => {
+            Outcome::Refused { reason: explain(&reply) }
+        }
         Ok(reply) => later(&reply),
         Err(error) => Outcome::Later { reason: chain(&error), retry_after: None },
     }

@@ -12,6 +12,7 @@ mod cgroup;
 mod gpu;
 mod permissions;
 mod queen;
+mod spool;
 mod workers;
 
 /// How bad a finding is.
@@ -48,6 +49,7 @@ pub async fn examine(config: &Config) -> Report {
     findings.extend(permissions::examine(&config.roots));
     findings.extend(gpu::examine(&config.roots));
     findings.extend(workers::examine(config));
+    findings.push(spool::examine(config.spool_dir.as_deref()));
     findings.extend(queen::examine(&config.queen).await);
     Report(findings)
 }

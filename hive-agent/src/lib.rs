@@ -5,7 +5,7 @@
 //! - [`config`]: what the agent is told;
 //! - [`agent`]: the whole of it: one thread that collects, one task that sends;
 //! - [`collect`]: one heartbeat, read from cgroups and `/proc`;
-//! - `spool`: the heartbeats that are not acknowledged yet;
+//! - `spool`: the heartbeats that are not acknowledged yet, in memory and on disk;
 //! - `delivery`: from the spool to the queen, through
 //! - [`client`]: one connection that heals itself;
 //! - [`once`]: a single heartbeat, for people;

@@ -91,7 +91,8 @@ fn main() -> ExitCode {
 fn run(options: RunOptions) -> Result<(), Box<dyn Error>> {
     let config = options.resolve()?;
     allow_many_files();
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -103,7 +104,10 @@ fn run(options: RunOptions) -> Result<(), Box<dyn Error>> {
         }
         shutdown.cancel();
         Ok(running.await?)
-    })
+    });
+    // A disk that hangs does not keep the agent from ending.
+    runtime.shutdown_background();
+    result
 }
 
 fn print_once(options: HiveOptions) -> Result<(), Box<dyn Error>> {

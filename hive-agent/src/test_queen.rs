@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::CONTENT_ENCODING;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -92,8 +93,12 @@ async fn answer(
     shared: Arc<Shared>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let lines = String::from_utf8(body.to_vec()).unwrap().lines().map(str::to_owned).collect();
+    let is_compressed = request.headers().contains_key(CONTENT_ENCODING);
+    let mut body = request.into_body().collect().await.unwrap().to_bytes().to_vec();
+    if is_compressed {
+        body = zstd::decode_all(&body[..]).unwrap();
+    }
+    let lines = String::from_utf8(body).unwrap().lines().map(str::to_owned).collect();
     let received = Received { path, lines };
     let (status, body) = (shared.script)(&received);
     shared.received.lock().unwrap().push(received);

@@ -10,7 +10,7 @@
 //! - the live feed: [`stream`], [`filters`], [`resume`];
 //! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
-//!   [`shutdown`], [`files`];
+//!   [`outage`], [`shutdown`], [`files`];
 //! - how it is set up: [`options`];
 //! - the whole way from a process to the history: [`collector`], [`local_hive`].
 
@@ -43,6 +43,7 @@ mod models;
 mod moments;
 mod operations;
 mod options;
+mod outage;
 mod pages;
 mod pressure;
 mod problems;

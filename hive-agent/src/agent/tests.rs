@@ -46,7 +46,7 @@ async fn a_queen_that_never_answers_holds_up_neither_collecting_nor_the_end() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
     let config = config(url, root.path());
-    let spool = Arc::new(Spool::new(config.spool));
+    let spool = Arc::new(Spool::new(config.spool, None));
     let collecting =
         Collecting::start(config.settings(), config.interval.get(), Arc::clone(&spool)).unwrap();
     let shutdown = CancellationToken::new();

@@ -20,6 +20,7 @@
 //! Invariant: collecting never fails as a whole. What cannot be read is null, its reason is
 //! in `agent.errors`, and nothing else in the heartbeat is touched by it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +171,11 @@ impl Collector {
     #[must_use]
     pub fn explain(&self, group: &Group, instance: &Instance) -> Option<String> {
         self.workers.explain(group, instance)
+    }
+
+    /// Adds an error to the next heartbeat: about whom or what, and what is wrong.
+    pub(crate) fn complain(&mut self, subject: impl Display, error: impl Display) {
+        self.complaints.add(subject, error);
     }
 
     /// Reads everything once. `spooled` heartbeats wait to be sent.

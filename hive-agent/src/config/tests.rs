@@ -21,7 +21,7 @@ fn defaults_follow_the_machine_and_the_queen() {
     assert_eq!(config.hostname.as_str(), "127.0.0.1");
     assert_eq!(config.queen.to_string(), DEFAULT_QUEEN);
     assert_eq!(config.interval.get(), Duration::from_secs(1));
-    assert_eq!(config.spool, spool::Limits::default());
+    assert_eq!((config.spool, config.spool_dir), (spool::Limits::default(), None));
 
     let config = parse(&["--queen", "http://queen:7833"]).over(FileOptions::default(), "gpu-7");
     assert_eq!(config.hostname.as_str(), "gpu-7");
@@ -38,6 +38,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         cgroup_root = "/from/file"
         nvml_library = "/from/file.so"
         interval = "5s"
+        spool_dir = "/from/file"
         spool_max_bytes = "1MiB"
         spool_max_age = "1h"
     "#;
@@ -49,6 +50,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     assert_eq!(config.roots.cgroup.as_deref(), Some(Path::new("/from/file")));
     assert_eq!(config.roots.nvml, Path::new("/from/file.so"));
     assert_eq!(config.spool, spool::Limits { bytes: 1 << 20, age: Duration::from_secs(3600) });
+    assert_eq!(config.spool_dir.as_deref(), Some(Path::new("/from/file")));
     assert_eq!(config.hostname.as_str(), "machine");
 }
 

@@ -99,6 +99,8 @@ fn hidepid(mounts: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -118,5 +120,13 @@ mod tests {
             assert_eq!(hidepid(&mounts(open)), None, "{open}");
         }
         assert_eq!(hidepid(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "\\PC*", words in "(CapEff:|/proc| |\t|\n|,|hidepid=|[0-9a-f]){0,20}") {
+            let _ = (capabilities(&text), hidepid(&text));
+            let _ = (capabilities(&words), hidepid(&words));
+        }
     }
 }

@@ -7,6 +7,7 @@ mod body;
 mod heartbeats;
 mod history;
 mod hives;
+mod metrics;
 mod models;
 mod operations;
 mod params;
@@ -24,9 +25,10 @@ use axum::routing::{delete, get, post};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
-use crate::history::{Reader, Writer};
+use crate::history::{Files, Reader, Writer};
 use crate::ingest::Ingest;
 use crate::registry::HiveRegistry;
 
@@ -47,6 +49,10 @@ pub struct ApiState {
     pub reader: Reader,
     /// Room for exports.
     pub exports: Exports,
+    /// What was done so far.
+    pub counters: Counters,
+    /// How much room the history takes.
+    pub files: Files,
     /// Time.
     pub clock: Clock,
     /// Ends the streams when the queen stops.
@@ -71,6 +77,8 @@ parts! {
     writer: Writer,
     reader: Reader,
     exports: Exports,
+    counters: Counters,
+    files: Files,
     clock: Clock,
     shutdown: CancellationToken,
 }
@@ -97,6 +105,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/version", get(operations::version))
+        .route("/metrics", get(metrics::metrics))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .with_state(state)

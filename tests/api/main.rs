@@ -6,7 +6,7 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`], [`metrics`];
 //! - the live feed: [`stream`], [`filters`], [`resume`];
 //! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
@@ -39,6 +39,7 @@ mod hives;
 mod hostile;
 mod late;
 mod local_hive;
+mod metrics;
 mod models;
 mod moments;
 mod operations;

@@ -4,6 +4,7 @@
 //! extractor refuses.
 
 mod body;
+mod grafana;
 mod heartbeats;
 mod history;
 mod hives;
@@ -106,6 +107,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/readyz", get(operations::readyz))
         .route("/version", get(operations::version))
         .route("/metrics", get(metrics::metrics))
+        .route("/grafana", get(grafana::health))
+        .route("/grafana/", get(grafana::health))
+        .route("/grafana/metrics", post(grafana::forms::metrics))
+        .route("/grafana/metric-payload-options", post(grafana::forms::options))
+        .route("/grafana/query", post(grafana::query::query))
+        .route("/grafana/variable", post(grafana::variables::variable))
+        .route("/grafana/tag-keys", post(grafana::variables::tag_keys))
+        .route("/grafana/tag-values", post(grafana::variables::tag_values))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .with_state(state)

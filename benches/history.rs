@@ -1,6 +1,6 @@
 //! How soon does the history answer, on files in their steady state: one sealed block a minute?
 //!
-//!     cargo bench --bench history -- [--rounds 50]
+//!     cargo bench --bench history -- [--rounds 50] [--day]
 //!
 //! A queen takes and seals one minute of a fleet over HTTP. The minutes that follow are copies of
 //! that block, moved on in time: sums do not say where they stand. Hours are not rolled up: no
@@ -25,6 +25,9 @@ struct Args {
     /// How often each question is asked
     #[arg(long, default_value_t = 50)]
     rounds: usize,
+    /// Only the questions to the day of 1,000 workers, the dashboard's among them
+    #[arg(long)]
+    day: bool,
     /// Given by `cargo bench`, and not by `cargo test`, which runs benchmarks too
     #[arg(long, hide = true)]
     bench: bool,
@@ -43,13 +46,9 @@ fn main() -> Result<()> {
         println!("run with: cargo bench --bench history");
         return Ok(());
     }
-    let hour = Fleet { hives: 125, minutes: 60, readings: true }.build()?;
-    let one = json!({"metric": "cpu_pct", "step": "1s",
-        "match": ["hive=bench-42", "group=llm", "instance=8005"]});
-    hour.ask("one worker's raw hour, of 2,000 workers", 5, 3600, one, args.rounds)?;
-    let mean = json!({"metric": "gpu_util_pct", "step": "1m", "group_by": []});
-    hour.ask("mean of 2,000 workers per minute, one hour", 30, 60, mean, args.rounds)?;
-    drop(hour);
+    if !args.day {
+        ask_hour(args.rounds)?;
+    }
     let day =
         Fleet { hives: 1000_usize.div_ceil(WORKERS_PER_HIVE), minutes: 24 * 60, readings: false }
             .build()?;
@@ -58,6 +57,16 @@ fn main() -> Result<()> {
     day.ask("1,000 workers by model per minute, 24 h", 200, values, models, args.rounds)?;
     day.show(args.rounds)?;
     day.scrape(args.rounds)
+}
+
+/// The questions to an hour of 2,000 workers.
+fn ask_hour(rounds: usize) -> Result<()> {
+    let hour = Fleet { hives: 125, minutes: 60, readings: true }.build()?;
+    let one = json!({"metric": "cpu_pct", "step": "1s",
+        "match": ["hive=bench-42", "group=llm", "instance=8005"]});
+    hour.ask("one worker's raw hour, of 2,000 workers", 5, 3600, one, rounds)?;
+    let mean = json!({"metric": "gpu_util_pct", "step": "1m", "group_by": []});
+    hour.ask("mean of 2,000 workers per minute, one hour", 30, 60, mean, rounds)
 }
 
 /// What is made up.

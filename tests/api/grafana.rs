@@ -422,6 +422,19 @@ fn what_cannot_be_answered_says_why() {
 }
 
 #[test]
+fn a_panel_that_would_not_fit_is_refused() {
+    let (queen, start) = queen();
+    let target = json!({"target": "cpu_pct", "payload": {}});
+    let mut body = panel(start, json!(vec![target; 100]));
+    // Ten thousand points for each of three workers, a hundred times.
+    body["range"] = json!({"from": wire(start - 10_000_000), "to": wire(start + 60_000)});
+    body["maxDataPoints"] = json!(11_000);
+    let message =
+        post(&queen, "/grafana/query", &body).field_problem(422, "invalid_field", "targets");
+    assert!(message.contains("group them"), "{message}");
+}
+
+#[test]
 fn no_pattern_holds_her_up() {
     let (queen, start) = queen();
     let begun = Instant::now();

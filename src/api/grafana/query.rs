@@ -21,6 +21,8 @@ use crate::history::query::{self, Across, Agg, Fill, Label, Matcher, Request, St
 
 /// The most targets of one request.
 const MAX_TARGETS: usize = 100;
+/// The most values of all targets of a request together: what a panel can hold, and memory too.
+const MAX_VALUES: usize = 2_000_000;
 /// Points of a series where none are asked for.
 const DEFAULT_POINTS: f64 = 1000.0;
 
@@ -67,6 +69,7 @@ pub(in crate::api) async fn query(
         return Err(invalid("targets", &format!("are more than {MAX_TARGETS}")));
     }
     let mut frames: Vec<Frame> = Vec::new();
+    let mut values = 0;
     for (at, target) in targets.iter().enumerate() {
         let target = target
             .as_object()
@@ -82,6 +85,14 @@ pub(in crate::api) async fn query(
             name => {
                 let (request, form) = request(name, &payload, &context)?;
                 let answer = query::query(&reader, &request).await?;
+                values += answer.series.len() * answer.times.len();
+                if values > MAX_VALUES {
+                    let detail = format!(
+                        "have more than {MAX_VALUES} values; choose fewer series or group them, \
+                         or give the panel a larger least interval"
+                    );
+                    return Err(invalid("targets", &detail));
+                }
                 match form {
                     Form::TimeSeries => frames.extend(frames::series(ref_id, &request, answer)),
                     Form::Table => frames.push(frames::table(ref_id, &request, &answer)),

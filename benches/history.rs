@@ -1,6 +1,6 @@
 //! How soon does the history answer, on files in their steady state: one sealed block a minute?
 //!
-//!     cargo bench --bench history -- [--rounds 50]
+//!     cargo bench --bench history -- [--rounds 50] [--day]
 //!
 //! A queen takes and seals one minute of a fleet over HTTP. The minutes that follow are copies of
 //! that block, moved on in time: sums do not say where they stand. Hours are not rolled up: no
@@ -25,6 +25,9 @@ struct Args {
     /// How often each question is asked
     #[arg(long, default_value_t = 50)]
     rounds: usize,
+    /// Only the questions to the day of 1,000 workers, the dashboard's among them
+    #[arg(long)]
+    day: bool,
     /// Given by `cargo bench`, and not by `cargo test`, which runs benchmarks too
     #[arg(long, hide = true)]
     bench: bool,
@@ -43,19 +46,27 @@ fn main() -> Result<()> {
         println!("run with: cargo bench --bench history");
         return Ok(());
     }
-    let hour = Fleet { hives: 125, minutes: 60, readings: true }.build()?;
-    let one = json!({"metric": "cpu_pct", "step": "1s",
-        "match": ["hive=bench-42", "group=llm", "instance=8005"]});
-    hour.ask("one worker's raw hour, of 2,000 workers", 5, 3600, one, args.rounds)?;
-    let mean = json!({"metric": "gpu_util_pct", "step": "1m", "group_by": []});
-    hour.ask("mean of 2,000 workers per minute, one hour", 30, 60, mean, args.rounds)?;
-    drop(hour);
+    if !args.day {
+        ask_hour(args.rounds)?;
+    }
     let day =
         Fleet { hives: 1000_usize.div_ceil(WORKERS_PER_HIVE), minutes: 24 * 60, readings: false }
             .build()?;
     let models = json!({"metric": "gpu_util_pct", "step": "1m", "group_by": "model"});
     let values = 24 * 60 * MODELS;
-    day.ask("1,000 workers by model per minute, 24 h", 200, values, models, args.rounds)
+    day.ask("1,000 workers by model per minute, 24 h", 200, values, models, args.rounds)?;
+    day.show(args.rounds)?;
+    day.scrape(args.rounds)
+}
+
+/// The questions to an hour of 2,000 workers.
+fn ask_hour(rounds: usize) -> Result<()> {
+    let hour = Fleet { hives: 125, minutes: 60, readings: true }.build()?;
+    let one = json!({"metric": "cpu_pct", "step": "1s",
+        "match": ["hive=bench-42", "group=llm", "instance=8005"]});
+    hour.ask("one worker's raw hour, of 2,000 workers", 5, 3600, one, rounds)?;
+    let mean = json!({"metric": "gpu_util_pct", "step": "1m", "group_by": []});
+    hour.ask("mean of 2,000 workers per minute, one hour", 30, 60, mean, rounds)
 }
 
 /// What is made up.
@@ -191,6 +202,89 @@ impl Filled {
             first.as_secs_f64() * 1e3,
             self.queen.peak_memory_mb()?
         );
+        Ok(())
+    }
+}
+
+/// What a dashboard of twelve panels asks for.
+const PANELS: [(&str, &str); 12] = [
+    ("workers_online", "{}"),
+    ("workers_busy", "{}"),
+    ("gpu_util_pct", r#"{"group_by": []}"#),
+    ("gpu_util_pct", r#"{"group_by": "model"}"#),
+    ("gpu_util_pct", r#"{"group_by": "hive", "agg": "max", "across": "max"}"#),
+    ("vram_mb", r#"{"group_by": "model", "across": "sum"}"#),
+    ("vram_mb", r#"{"group_by": "hive", "agg": "max", "across": "sum"}"#),
+    ("requests_running", r#"{"group_by": "model", "across": "sum"}"#),
+    ("requests_waiting", r#"{"group_by": "model", "across": "sum"}"#),
+    ("kv_cache_pct", r#"{"group_by": "model", "agg": "max", "across": "max"}"#),
+    ("cpu_pct", r#"{"group_by": "hive", "across": "sum"}"#),
+    ("rss_mb", r#"{"group_by": "hive", "across": "sum"}"#),
+];
+
+impl Filled {
+    /// Opens a dashboard again and again: all of its panels ask at once.
+    fn show(&self, rounds: usize) -> Result<()> {
+        let url = format!("{}/grafana/query", self.queen.url());
+        let range = json!({"from": moment(self.start), "to": moment(self.end)});
+        let ask = |(metric, payload): (&str, &str)| -> std::result::Result<usize, String> {
+            let body = json!({"range": range, "maxDataPoints": 550, "intervalMs": 120_000,
+                "targets": [{"refId": "A", "target": metric, "payload": payload}]});
+            let request = self.agent.post(&url).content_type("application/json");
+            let mut answer = request.send(body.to_string()).map_err(|error| error.to_string())?;
+            let text = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
+            let frames: Vec<Value> =
+                serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            let points = |frame: &Value| frame["datapoints"].as_array().map_or(0, Vec::len);
+            Ok(frames.iter().map(points).sum())
+        };
+        let mut times = Vec::with_capacity(rounds);
+        for _ in 0..=rounds {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                let panels = PANELS.map(|panel| scope.spawn(move || ask(panel)));
+                for panel in panels {
+                    let points = panel.join().map_err(|_| "a panel failed")??;
+                    if points == 0 {
+                        return Err("a panel is empty".into());
+                    }
+                }
+                Result::Ok(())
+            })?;
+            times.push(began.elapsed());
+        }
+        let first = times.remove(0);
+        times.sort_unstable();
+        println!("12 panels at once, 24 h of 1,000 workers, to be under 1000 ms");
+        println!("  {}  first {:.1} ms", quantiles(&times), first.as_secs_f64() * 1e3);
+        Ok(())
+    }
+
+    /// Posts the newest readings of the fleet and asks for `/metrics`.
+    fn scrape(&self, rounds: usize) -> Result<()> {
+        let hives = 1000_usize.div_ceil(WORKERS_PER_HIVE);
+        for hive in 0..hives {
+            let url = format!("{}/v1/hive-heartbeat", self.queen.url());
+            let body = heartbeat(hive, Clock::system().now().millis(), 0);
+            self.agent.post(&url).content_type("application/json").send(body)?;
+        }
+        let url = format!("{}/metrics", self.queen.url());
+        let (mut times, mut bytes) = (Vec::with_capacity(rounds), 0);
+        let began_all = Instant::now();
+        // Hives that are silent for long are left out.
+        while times.len() < rounds && began_all.elapsed() < Duration::from_secs(4) {
+            let began = Instant::now();
+            let text = self.agent.get(&url).call()?.body_mut().read_to_string()?;
+            times.push(began.elapsed());
+            let workers = text.lines().filter(|line| line.starts_with("worker_info{")).count();
+            if workers != hives * WORKERS_PER_HIVE {
+                return Err(format!("{workers} workers instead of all").into());
+            }
+            bytes = text.len();
+        }
+        times.sort_unstable();
+        println!("/metrics with {} workers, to be under 50 ms", hives * WORKERS_PER_HIVE);
+        println!("  {}  {} KiB, asked {} times", quantiles(&times), bytes >> 10, times.len());
         Ok(())
     }
 }

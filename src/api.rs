@@ -4,9 +4,11 @@
 //! extractor refuses.
 
 mod body;
+mod grafana;
 mod heartbeats;
 mod history;
 mod hives;
+mod metrics;
 mod models;
 mod operations;
 mod params;
@@ -24,9 +26,10 @@ use axum::routing::{delete, get, post};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
-use crate::history::{Reader, Writer};
+use crate::history::{Files, Reader, Writer};
 use crate::ingest::Ingest;
 use crate::registry::HiveRegistry;
 
@@ -47,6 +50,10 @@ pub struct ApiState {
     pub reader: Reader,
     /// Room for exports.
     pub exports: Exports,
+    /// What was done so far.
+    pub counters: Counters,
+    /// How much room the history takes.
+    pub files: Files,
     /// Time.
     pub clock: Clock,
     /// Ends the streams when the queen stops.
@@ -71,6 +78,8 @@ parts! {
     writer: Writer,
     reader: Reader,
     exports: Exports,
+    counters: Counters,
+    files: Files,
     clock: Clock,
     shutdown: CancellationToken,
 }
@@ -97,6 +106,15 @@ pub fn router(state: ApiState) -> Router {
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/version", get(operations::version))
+        .route("/metrics", get(metrics::metrics))
+        .route("/grafana", get(grafana::health))
+        .route("/grafana/", get(grafana::health))
+        .route("/grafana/metrics", post(grafana::forms::metrics))
+        .route("/grafana/metric-payload-options", post(grafana::forms::options))
+        .route("/grafana/query", post(grafana::query::query))
+        .route("/grafana/variable", post(grafana::variables::variable))
+        .route("/grafana/tag-keys", post(grafana::variables::tag_keys))
+        .route("/grafana/tag-values", post(grafana::variables::tag_values))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .with_state(state)

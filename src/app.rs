@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, ApiState, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
 use crate::history::open::OpenError;
 use crate::history::reader::ReadError;
 use crate::history::warm::WarmError;
 use crate::history::writer::{self, WriterTask};
-use crate::history::{Reader, Writer, events};
+use crate::history::{Files, Reader, Writer, events};
 use crate::ingest::Ingest;
 use crate::liveness;
 use crate::registry::HiveRegistry;
@@ -86,10 +87,17 @@ impl App {
         let address = listener.local_addr().map_err(bind_error)?;
 
         let feed = Feed::new(config.max_streams);
+        let counters = Counters::default();
         let registry = HiveRegistry::new(config.max_hives, config.liveness, clock);
-        let (writer, writer_task, readings) =
-            writer::prepare(database, config.seal_after, config.limits, feed.clone(), clock)
-                .await?;
+        let (writer, writer_task, readings) = writer::prepare(
+            database,
+            config.seal_after,
+            config.limits,
+            feed.clone(),
+            counters.clone(),
+            clock,
+        )
+        .await?;
         let hives = readings.len();
         for reading in readings {
             let received = clock::moment(reading.id);
@@ -97,8 +105,14 @@ impl App {
                 feed.prime(reading.id, reading.heartbeat);
             }
         }
-        let ingest =
-            Ingest::new(registry.clone(), writer.clone(), feed.clone(), clock, config.limits.raw);
+        let ingest = Ingest::new(
+            registry.clone(),
+            writer.clone(),
+            feed.clone(),
+            counters.clone(),
+            clock,
+            config.limits.raw,
+        );
         let reader = Reader::new(&config.db, config.query_timeout);
         let online = events::hives_online(&reader).await?;
         let liveness =
@@ -113,6 +127,8 @@ impl App {
             writer: writer.clone(),
             reader: reader.clone(),
             exports: Exports::default(),
+            counters,
+            files: Files::of(&config.db),
             clock,
             shutdown: shutdown_streams,
         };

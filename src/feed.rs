@@ -300,6 +300,12 @@ impl Feed {
         let _ = self.inner.events.send(Arc::new(batch));
     }
 
+    /// How many subscribers there are.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.inner.events.receiver_count()
+    }
+
     /// Goes on after the last id from before the start.
     pub fn start_after(&self, id: i64) {
         self.published().last_id = id;

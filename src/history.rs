@@ -17,6 +17,7 @@
 //! - `roll`: minutes become hours;
 //! - [`retention`]: what is too old or too much goes;
 //! - `upkeep`: the three of them, a slice at a time between heartbeats;
+//! - `files`: how much room it takes;
 //! - `wal`: how large the write-ahead log is;
 //! - `cleaning`: what was given up half-way goes;
 //! - `rollup`: mergeable sums, and the columns that hold them;
@@ -43,6 +44,7 @@ mod codec;
 mod dictionary;
 pub mod events;
 pub mod export;
+mod files;
 mod identity;
 mod ids;
 mod insert;
@@ -69,6 +71,7 @@ pub mod warm;
 pub mod writer;
 
 pub use backup::{BackupError, backup};
+pub use files::Files;
 pub use open::{Durability, OpenError, open};
 pub use reader::Reader;
 pub use writer::{Ack, Storage, WriteError, Writer};

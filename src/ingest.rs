@@ -5,11 +5,12 @@
 //! registry and the feed go on; the agent is told to keep the heartbeat.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hive_contract::{Code, Heartbeat, Problem, Timestamp};
 
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::feed::{Event, Feed};
 use crate::history::writer::Incoming;
 use crate::history::{Ack, WriteError, Writer};
@@ -73,6 +74,7 @@ pub struct Ingest {
     registry: HiveRegistry,
     writer: Writer,
     feed: Feed,
+    counters: Counters,
     clock: Clock,
     retention_raw: Duration,
 }
@@ -84,10 +86,11 @@ impl Ingest {
         registry: HiveRegistry,
         writer: Writer,
         feed: Feed,
+        counters: Counters,
         clock: Clock,
         retention_raw: Duration,
     ) -> Self {
-        Self { registry, writer, feed, clock, retention_raw }
+        Self { registry, writer, feed, counters, clock, retention_raw }
     }
 
     /// Takes heartbeats, all or none, and returns when they are on disk. `bytes` is their size
@@ -100,6 +103,7 @@ impl Ingest {
         heartbeats: Vec<Heartbeat>,
         bytes: usize,
     ) -> Result<Vec<Ack>, IngestError> {
+        let begun = Instant::now();
         let received = self.clock.now();
         for heartbeat in &heartbeats {
             self.check_time(heartbeat.timestamp, received)?;
@@ -114,11 +118,17 @@ impl Ingest {
             }
             incoming.push(Incoming { heartbeat, late: update == Update::Older });
         }
-        let result = self.writer.write(incoming, bytes).await;
-        if result.is_err() {
-            self.feed.publish(newest.map(Event::volatile));
+        match self.writer.write(incoming, bytes).await {
+            Ok(acks) => {
+                let duplicates = acks.iter().filter(|ack| ack.duplicate).count();
+                self.counters.acknowledged(acks.len() - duplicates, duplicates, begun.elapsed());
+                Ok(acks)
+            }
+            Err(error) => {
+                self.feed.publish(newest.map(Event::volatile));
+                Err(error.into())
+            }
         }
-        Ok(result?)
     }
 
     fn check_time(&self, timestamp: Timestamp, received: Timestamp) -> Result<(), IngestError> {

@@ -13,12 +13,14 @@
 //! - [`liveness`]: when hives come and go;
 //! - [`feed`]: the live stream;
 //! - [`history`]: the only place that speaks SQL;
+//! - [`counters`]: what she counts of her own work;
 //! - [`clock`]: time as an argument.
 
 pub mod api;
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod counters;
 pub mod estimates;
 pub mod feed;
 pub mod history;

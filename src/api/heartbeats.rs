@@ -11,6 +11,7 @@ use super::body::JsonBody;
 use super::problem::ApiError;
 use super::response::json;
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::ingest::Ingest;
 
 #[derive(Serialize)]
@@ -25,9 +26,18 @@ struct Accepted {
 pub(super) async fn one(
     State(ingest): State<Ingest>,
     State(clock): State<Clock>,
-    JsonBody(body): JsonBody<MAX_BODY>,
+    State(counters): State<Counters>,
+    body: Result<JsonBody<MAX_BODY>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let heartbeat = Heartbeat::parse(&body, clock.now()).map_err(Problem::from)?;
+    let result = match body {
+        Ok(JsonBody(body)) => take_one(&ingest, clock, &body).await,
+        Err(error) => Err(error),
+    };
+    result.inspect_err(|error| counters.rejected(error.code()))
+}
+
+async fn take_one(ingest: &Ingest, clock: Clock, body: &[u8]) -> Result<Response, ApiError> {
+    let heartbeat = Heartbeat::parse(body, clock.now()).map_err(Problem::from)?;
     let acks = ingest.accept(vec![heartbeat], body.len()).await?;
     let ack = acks.first().ok_or_else(|| Problem::new(Code::Internal, "no acknowledgement"))?;
     let message = if ack.duplicate { "was stored before" } else { "stored" };
@@ -44,8 +54,17 @@ struct BulkAccepted {
 pub(super) async fn bulk(
     State(ingest): State<Ingest>,
     State(clock): State<Clock>,
-    JsonBody(body): JsonBody<MAX_BULK_BODY>,
+    State(counters): State<Counters>,
+    body: Result<JsonBody<MAX_BULK_BODY>, ApiError>,
 ) -> Result<Response, ApiError> {
+    let result = match body {
+        Ok(JsonBody(body)) => take_bulk(&ingest, clock, &body).await,
+        Err(error) => Err(error),
+    };
+    result.inspect_err(|error| counters.rejected(error.code()))
+}
+
+async fn take_bulk(ingest: &Ingest, clock: Clock, body: &[u8]) -> Result<Response, ApiError> {
     let mut heartbeats: Vec<Heartbeat> = Vec::new();
     for (number, line) in body.split(|&b| b == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {

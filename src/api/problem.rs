@@ -25,6 +25,13 @@ struct Document {
     considered: Option<Considered>,
 }
 
+impl ApiError {
+    /// Its stable name.
+    pub(super) fn code(&self) -> Code {
+        self.0.problem.code
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self(document) = self;

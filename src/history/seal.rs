@@ -104,6 +104,11 @@ impl Sealer {
         }
     }
 
+    /// The last block that was sealed; 0: none yet.
+    pub(super) fn last_block(&self) -> i64 {
+        self.next_block - 1
+    }
+
     /// Whether a block is under way.
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self.work, Work::Idle)

@@ -60,6 +60,11 @@ impl Upkeep {
             || (self.retention.is_busy() && !self.sealer.is_busy() && !self.roller.is_busy())
     }
 
+    /// The last block that was sealed; 0: none yet.
+    pub(super) fn last_block(&self) -> i64 {
+        self.sealer.last_block()
+    }
+
     /// Waits until something that is read beside may be there.
     pub(super) async fn woken(&self) {
         self.beside.done().await;

@@ -29,6 +29,7 @@ use super::transaction;
 use super::upkeep::Upkeep;
 use super::warm::{Reading, WarmError};
 use crate::clock::{self, Clock};
+use crate::counters::Counters;
 use crate::feed::{Event, Feed};
 
 /// Bytes of heartbeats, as they came in, that may wait for the disk: 32 MiB. At the highest
@@ -154,6 +155,12 @@ impl Writer {
         self.storage.borrow().clone()
     }
 
+    /// Bytes of heartbeats, as they came in, that wait for the disk.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        QUEUE_BYTES - self.room.available_permits()
+    }
+
     /// The last id given out.
     #[must_use]
     pub fn last_id(&self) -> i64 {
@@ -174,6 +181,7 @@ pub struct WriterTask {
     histories: Histories,
     ids: Ids,
     feed: Feed,
+    counters: Counters,
     clock: Clock,
     /// Until when heartbeats have the writer, while something is done beside.
     turn_ends: Instant,
@@ -188,6 +196,7 @@ pub async fn prepare(
     seal_after: Duration,
     limits: Limits,
     feed: Feed,
+    counters: Counters,
     clock: Clock,
 ) -> Result<(Writer, WriterTask, Vec<Reading>), WarmError> {
     let path = database.path().to_owned();
@@ -195,6 +204,7 @@ pub async fn prepare(
     let seal_after_ms = i64::try_from(seal_after.as_millis()).unwrap_or(i64::MAX);
     let reader = Reader::new(&path, UPKEEP_READ_LIMIT);
     let upkeep = Upkeep::open(seal_after_ms, limits, &path, reader, connection).await?;
+    counters.sealed_through(upkeep.last_block());
     let mut dictionary = Dictionary::load(connection).await?;
     let mut live = LiveIndex::default();
     let mut last_id =
@@ -237,6 +247,7 @@ pub async fn prepare(
         statements,
         ids,
         feed,
+        counters,
         clock,
         turn_ends: Instant::now(),
     };
@@ -273,6 +284,7 @@ impl WriterTask {
                 let now_ms = self.clock.now().millis();
                 self.upkeep.begin(&self.live, now_ms, self.ids.last());
             }
+            self.counters.live_samples(self.live.samples());
             self.keep_up().await;
         }
         // Its statements go before their connection.
@@ -283,6 +295,7 @@ impl WriterTask {
     async fn write(&mut self, batch: &mut Vec<Write>) {
         match self.store(batch).await {
             Ok(stored) => {
+                self.counters.committed(true);
                 for &(hive, reading) in &stored.readings {
                     self.live.insert(hive, reading);
                 }
@@ -295,6 +308,7 @@ impl WriterTask {
                 self.feed.publish(stored.events);
             }
             Err(error) => {
+                self.counters.committed(false);
                 self.give_up().await;
                 // The numbers found in this transaction were rolled back with it.
                 self.dictionary =
@@ -337,6 +351,7 @@ impl WriterTask {
                     tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 }
             }
+            self.counters.sealed_through(self.upkeep.last_block());
             self.turn_ends = Instant::now();
             if self.live.samples() < 2 * MAX_LIVE_SAMPLES {
                 self.turn_ends += begun.elapsed();

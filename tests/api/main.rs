@@ -6,7 +6,7 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`], [`metrics`], [`grafana`];
 //! - the live feed: [`stream`], [`filters`], [`resume`];
 //! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
@@ -35,10 +35,12 @@ mod export;
 mod fields;
 mod files;
 mod filters;
+mod grafana;
 mod hives;
 mod hostile;
 mod late;
 mod local_hive;
+mod metrics;
 mod models;
 mod moments;
 mod operations;

@@ -1,5 +1,7 @@
 //! Conditions on labels: `label OP value`.
 
+use std::collections::HashSet;
+
 use regex::{Regex, RegexBuilder};
 
 use super::request::Label;
@@ -24,6 +26,7 @@ pub struct Matcher {
 #[derive(Debug, Clone)]
 enum Test {
     Equal(String),
+    OneOf(HashSet<String>),
     Matches(Regex),
 }
 
@@ -58,6 +61,17 @@ impl Matcher {
         Self { label, test: Test::Equal(value.into()), wanted: true }
     }
 
+    /// A condition that a label has one of some values.
+    #[must_use]
+    pub fn one_of(label: Label, values: Vec<String>) -> Self {
+        match <[String; 1]>::try_from(values) {
+            Ok([value]) => Self::equal(label, value),
+            Err(values) => {
+                Self { label, test: Test::OneOf(values.into_iter().collect()), wanted: true }
+            }
+        }
+    }
+
     /// A condition that the whole of a label matches a pattern.
     ///
     /// # Errors
@@ -77,6 +91,7 @@ impl Matcher {
     pub fn admits(&self, value: &str) -> bool {
         let holds = match &self.test {
             Test::Equal(wanted) => value == wanted,
+            Test::OneOf(wanted) => wanted.contains(value),
             Test::Matches(pattern) => pattern.is_match(value),
         };
         holds == self.wanted

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What does the agent cost the machine that it measures, at one reading a second?
 # usage: [GPUS=8] benches/agent.sh [WORKERS] [SECONDS] [further options of `hive-agent run`]
+# Where prometheus-node-exporter is installed, it is scraped beside it for comparison.
 # As root: every worker is a cgroup with three processes that sleep. The GPUs are played by the
 # tests' library in NVIDIA's place: the cost of a real driver's calls comes on top.
 set -euo pipefail
@@ -17,8 +18,9 @@ root=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)/hive-agent-bench-$$
 mkdir "$root"
 queen=
 agent=
+exporter=
 clean() {
-  kill $agent $queen 2>/dev/null || true
+  kill $agent $queen $exporter 2>/dev/null || true
   echo 1 >"$root/cgroup.kill"
   wait
   # The kernel lets go of dead processes' cgroups in its own time.
@@ -68,17 +70,31 @@ target/release/hive-agent run --queen "$url" --cgroup-root "$root" --hive-id ben
 agent=$!
 # Command lines are read again until a process is ten seconds old.
 sleep 12
-cpu_ns() { cat /proc/$agent/task/*/schedstat | awk '{sum += $1} END {printf "%.0f", sum}'; }
-memory() { awk -v key="$1:" '$1 == key {printf "%.1f MiB", $2 / 1024}' "/proc/$agent/status"; }
-before=$(cpu_ns)
+cpu_ns() { cat /proc/$1/task/*/schedstat | awk '{sum += $1} END {printf "%.0f", sum}'; }
+memory() { awk -v key="$1:" '$1 == key {printf "%.1f MiB", $2 / 1024}' "/proc/${2:-$agent}/status"; }
+exporter=
+if command -v prometheus-node-exporter >/dev/null; then
+  prometheus-node-exporter --web.listen-address=127.0.0.1:19100 2>"$work/exporter" &
+  exporter=$!
+fi
+before=$(cpu_ns $agent)
+exporter_before=${exporter:+$(cpu_ns $exporter)}
 from=$(date +%s%N)
-sleep "$seconds"
-after=$(cpu_ns)
+for _ in $(seq "$seconds"); do
+  [ -z "$exporter" ] || curl -s 127.0.0.1:19100/metrics >/dev/null
+  sleep 1
+done
+after=$(cpu_ns $agent)
+exporter_after=${exporter:+$(cpu_ns $exporter)}
 to=$(date +%s%N)
 printf 'workers              %s of 3 processes, on %s GPUs\n' "$workers" "$gpus"
 awk -v cpu=$((after - before)) -v time=$((to - from)) \
   'BEGIN {printf "agent cpu            %.2f %% of a core\n", cpu / time * 100}'
 printf 'agent resident       %s, of which %s its own\n' "$(memory VmRSS)" "$(memory RssAnon)"
+if [ -n "$exporter" ]; then
+  awk -v cpu=$((exporter_after - exporter_before)) -v time=$((to - from)) -v memory="$(memory VmRSS $exporter)" \
+    'BEGIN {printf "node exporter        %.2f %% of a core, %s, scraped every second; it knows no worker\n", cpu / time * 100, memory}'
+fi
 printf 'agent files          %s\n' "$(ls /proc/$agent/fd | wc -l)"
 awk '/^Name/ {name = $2} /^voluntary/ {print "wakeups of thread    " name, $2}' \
   /proc/$agent/task/*/status

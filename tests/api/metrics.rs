@@ -56,6 +56,8 @@ fn every_figure_is_there_in_base_units() {
     let queen = Queen::start();
     let reply = queen.post_bytes(example(&wire(now_ms())).as_bytes(), &[JSON]);
     assert_eq!(reply.status, 200);
+    let request = br#"{"model": "llama-3.2-1b", "idle_only": false, "lease_ms": 60000}"#;
+    assert_eq!(queen.client().send("POST", "/v1/route", &[JSON], request).status, 200);
     let text = scrape(&queen);
     check(&text);
     let worker = r#"{hive="localhost",group="llm",worker="8080"}"#;
@@ -68,6 +70,7 @@ fn every_figure_is_there_in_base_units() {
         ("worker_kv_cache_utilization_ratio", worker, 0.315),
         ("worker_requests_running", worker, 2.0),
         ("worker_requests_waiting", worker, 0.0),
+        ("worker_leases", worker, 1.0),
         ("worker_uptime_seconds", worker, 3600.0),
         ("gpu_power_watts", gpu, 310.5),
         ("gpu_temperature_celsius", gpu, 54.0),

@@ -7,7 +7,7 @@ use hive_contract::heartbeat::{Agent, Gpu, Node, Worker};
 use hive_contract::units::{Mebibytes, MebibytesPerSecond};
 
 use super::exposition::{Exposition, Kind, labels};
-use crate::registry::{HiveRegistry, HiveState, State};
+use crate::registry::{HiveRegistry, HiveState, State, WorkerRef};
 
 /// A figure of something: its name, what it says, and where it is.
 struct Figure<T> {
@@ -142,6 +142,7 @@ pub(super) fn write(registry: &HiveRegistry, out: &mut Exposition) {
     let live: Vec<_> = hives.into_iter().filter(|h| registry.state(h) == State::Live).collect();
     write_machines(&live, out);
     write_workers(&live, out);
+    write_leases(registry, out);
     write_gpus(&live, out);
 }
 
@@ -236,6 +237,21 @@ fn write_workers(live: &[Arc<HiveState>], out: &mut Exposition) {
         }
     }
     write_figures(&WORKER, &named, out);
+}
+
+fn write_leases(registry: &HiveRegistry, out: &mut Exposition) {
+    let name = "worker_leases";
+    out.family(name, Kind::Gauge, "Requests that were sent to the worker and count as its load.");
+    let leases = registry.leases();
+    let is_live = |worker: &WorkerRef| registry.state(worker.hive()) == State::Live;
+    for worker in registry.get_all_workers().into_iter().filter(is_live) {
+        let labels = labels(&[
+            ("hive", worker.hive().heartbeat.hive.id.as_str()),
+            ("group", worker.group.as_str()),
+            ("worker", worker.instance.as_str()),
+        ]);
+        out.sample(name, &labels, leases.of(&worker));
+    }
 }
 
 fn write_gpus(live: &[Arc<HiveState>], out: &mut Exposition) {

@@ -243,7 +243,8 @@ fn rolled_up(home: &Home, known: &[Reading], start: i64, end: i64) {
     check_all(&queen, known, &asked, "with hours");
     let simple = asked.iter().find(|q| !["first", "last"].contains(&q.agg)).unwrap();
     let mut whole = Question { step: HOUR, agg: "sum", ..simple.clone() };
-    (whole.start, whole.end, whole.condition, whole.group_by) = (start, end, None, None);
+    (whole.metric, whole.group_by, whole.condition) = ("cpu_pct", None, None);
+    (whole.start, whole.end) = (start, end);
     assert_eq!(check(&queen, known, &whole, "with hours")["resolution"], "1h");
     queen.stop();
 

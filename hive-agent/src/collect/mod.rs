@@ -20,6 +20,7 @@
 //! Invariant: collecting never fails as a whole. What cannot be read is null, its reason is
 //! in `agent.errors`, and nothing else in the heartbeat is touched by it.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -197,7 +198,11 @@ impl Collector {
         };
         let mut places = places(&mut self.cgroup_root, &mut scan);
         let root = self.cgroup_root.as_deref();
-        places.extend(self.discovery.places(root, &gpus.computing(), &mut scan));
+        // Those of a worker are known already.
+        let known: HashSet<u32> = self.workers.process_ids().collect();
+        let mut computing = gpus.computing();
+        computing.retain(|pid| !known.contains(pid));
+        places.extend(self.discovery.places(root, &computing, &mut scan));
         let workers = self.workers.read(places, &mut scan);
         let pids = self.workers.process_ids().collect();
         self.gpus.order(pids, started, settings.interval.map(|interval| started + interval));

@@ -83,7 +83,8 @@ impl Upkeep {
         }
     }
 
-    /// Does one slice, and gives what is to be told of it. On an error what was under way is given up and begun anew later.
+    /// Does one slice, and gives what is to be told of it. On an error what was under way is
+    /// given up and begun anew later.
     pub(super) async fn step(
         &mut self,
         live: &mut LiveIndex,

@@ -299,13 +299,14 @@ impl WriterTask {
                 for &(hive, reading) in &stored.readings {
                     self.live.insert(hive, reading);
                 }
-                self.recovered().await;
+                // Their ids are later than those of the heartbeats.
+                let recovered = self.recovered().await;
                 // Acknowledged before published: an agent waits for it, a reader does not.
                 for (write, acks) in batch.drain(..).zip(stored.acks) {
                     // The agent may be gone; it will ask again and get a duplicate's answer.
                     let _ = write.reply.send(Ok(acks));
                 }
-                self.feed.publish(stored.events);
+                self.feed.publish(stored.events.into_iter().chain(recovered));
             }
             Err(error) => {
                 self.counters.committed(false);
@@ -359,11 +360,12 @@ impl WriterTask {
         }
     }
 
-    /// Notes that a commit succeeded; after a failure both are recorded as events.
-    async fn recovered(&mut self) {
+    /// Notes that a commit succeeded; after a failure both are recorded, and given as events.
+    async fn recovered(&mut self) -> Vec<Event> {
+        let mut recorded = Vec::new();
         let Storage::Degraded { since_ms, reason } = self.storage.send_replace(Storage::Ready)
         else {
-            return;
+            return recorded;
         };
         tracing::info!("the history is written again");
         let now = self.clock.now();
@@ -380,13 +382,14 @@ impl WriterTask {
                 detail: serde_json::json!({ "reason": reason }),
             };
             match events::insert(&event, None, &mut self.database.writer).await {
-                Ok(()) => self.feed.publish([Event::lifecycle(event)]),
+                Ok(()) => recorded.push(Event::lifecycle(event)),
                 Err(error) => {
                     let kind = kind.as_str();
                     tracing::warn!(error = %error, kind, "an event could not be recorded");
                 }
             }
         }
+        recorded
     }
 
     /// Notes that a commit failed.

@@ -65,7 +65,7 @@ impl Stream {
 
     /// The next frame that satisfies a condition.
     #[track_caller]
-    pub(crate) fn until(&mut self, what: &str, wanted: impl Fn(&Frame) -> bool) -> Frame {
+    pub(crate) fn until(&mut self, what: &str, mut wanted: impl FnMut(&Frame) -> bool) -> Frame {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
             match self.frame() {

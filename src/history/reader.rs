@@ -110,20 +110,22 @@ impl Read {
         }
     }
 
-    /// Ends the transaction and gives the connection back.
+    /// Ends the transaction and gives the connection back, also when this is not waited for.
     pub async fn end(mut self) {
-        if let Some(mut connection) = self.connection.take() {
-            give_back(&mut connection).await;
+        if let Some(connection) = self.connection.take() {
+            let _ = tokio::spawn(give_back(connection)).await;
         }
     }
 }
 
-async fn give_back(connection: &mut PoolConnection<Sqlite>) {
+/// Broken off half-way, it would give back a connection with an open transaction: it is a task of
+/// its own.
+async fn give_back(mut connection: PoolConnection<Sqlite>) {
     if let Ok(mut handle) = connection.lock_handle().await {
         handle.remove_progress_handler();
     }
     // A connection that cannot end its transaction is of no more use.
-    if sqlx::query("ROLLBACK").execute(&mut **connection).await.is_err() {
+    if sqlx::query("ROLLBACK").execute(&mut *connection).await.is_err() {
         connection.close_on_drop();
     }
 }
@@ -131,8 +133,8 @@ async fn give_back(connection: &mut PoolConnection<Sqlite>) {
 impl Drop for Read {
     /// A read that was given up, by a client that went away for example, ends all the same.
     fn drop(&mut self) {
-        if let Some(mut connection) = self.connection.take() {
-            tokio::spawn(async move { give_back(&mut connection).await });
+        if let Some(connection) = self.connection.take() {
+            tokio::spawn(give_back(connection));
         }
     }
 }
@@ -147,5 +149,28 @@ impl Deref for Read {
 impl DerefMut for Read {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
         self.connection.as_mut().expect("the connection is there until the read ends")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use sqlx::sqlite::SqliteConnection;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_whose_end_is_given_up_leaves_no_transaction_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let _writer: SqliteConnection = options.connect().await.unwrap();
+        let reader = Reader::new(&path, Duration::from_secs(30));
+        for _ in 0..100 {
+            let read = reader.begin().await.expect("nobody left a transaction open");
+            // As when a client goes away.
+            let _ = read.end().now_or_never();
+            tokio::task::yield_now().await;
+        }
     }
 }

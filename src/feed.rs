@@ -83,14 +83,14 @@ impl Event {
         Self::new(event.id, Content::Lifecycle(event))
     }
 
-    /// The event as an SSE frame, blank line included.
-    pub fn sse(&self) -> Bytes {
-        self.sse.get_or_init(|| self.encode(Form::Sse, None)).clone()
-    }
-
-    /// The event as a line of JSON, its id inside.
-    pub fn ndjson(&self) -> Bytes {
-        self.ndjson.get_or_init(|| self.encode(Form::Ndjson, None)).clone()
+    /// The whole event in the form asked for: an SSE frame with its blank line, or a line of JSON
+    /// with the id inside.
+    pub fn frame(&self, form: Form) -> Bytes {
+        let encoded = match form {
+            Form::Sse => &self.sse,
+            Form::Ndjson => &self.ndjson,
+        };
+        encoded.get_or_init(|| self.encode(form, None)).clone()
     }
 
     /// The event in the form asked for, of a heartbeat only these workers.
@@ -151,13 +151,10 @@ impl Batch {
     }
 
     fn encode(&self, form: Form) -> Bytes {
-        let of = |event: &Arc<Event>| match form {
-            Form::Sse => event.sse(),
-            Form::Ndjson => event.ndjson(),
-        };
         let wanted =
             |event: &&Arc<Event>| !matches!(event.content, Content::Heartbeat { late: true, .. });
-        let mut frames: Vec<Bytes> = self.events.iter().filter(wanted).map(of).collect();
+        let mut frames: Vec<Bytes> =
+            self.events.iter().filter(wanted).map(|event| event.frame(form)).collect();
         if frames.len() == 1 { frames.remove(0) } else { frames.concat().into() }
     }
 }

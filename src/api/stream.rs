@@ -38,11 +38,14 @@ use super::problem::ApiError;
 use crate::clock::Clock;
 use crate::feed::{Batch, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
+use crate::history::reader::ReadError;
 use crate::history::replay::{self, Recorded, Replay};
 use crate::registry::{HiveRegistry, State as HiveLiveness};
 
 /// Time between two summaries of the fleet.
 const SUMMARY_INTERVAL: Duration = Duration::from_millis(2500);
+/// How long a stream that catches up waits when too many read at once.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// Silence after which a comment shows that the stream lives.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -144,6 +147,11 @@ impl Live {
                         }
                         let recorded = match replay.next().await {
                             Ok(recorded) => recorded,
+                            // Others read: what was sent so far is not read again.
+                            Err(ReadError::Busy) => {
+                                tokio::time::sleep(BUSY_PAUSE).await;
+                                continue 'stream;
+                            }
                             Err(error) => {
                                 tracing::warn!(error = %error, "a stream could not catch up");
                                 let reason = GapReason::Lagged;
@@ -211,7 +219,15 @@ impl Live {
             let is_id = matches!(resume, Resume::After(_));
             return (last_id, is_id.then(|| gap(0, last_id, GapReason::Retention)).flatten());
         }
-        match replay::missing(&self.reader, after).await {
+        let missing = loop {
+            match replay::missing(&self.reader, after).await {
+                Err(ReadError::Busy) if !self.shutdown.is_cancelled() => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                missing => break missing,
+            }
+        };
+        match missing {
             Ok(None) => (after, None),
             Ok(Some(through)) => (through, gap(after + 1, through, GapReason::Retention)),
             Err(error) => {

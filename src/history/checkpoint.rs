@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Pages of 4 KiB after which the log is copied: 16 MiB.
 const LOG_PAGES: u32 = 4096;
@@ -48,24 +49,23 @@ impl Log {
     }
 }
 
-/// Copies the log each time that it is asked to, until the task is aborted.
-pub(super) async fn run(path: PathBuf, log: Arc<Log>) {
+/// Copies the log each time that it is asked to, until `stop` is cancelled.
+pub(super) async fn run(path: PathBuf, log: Arc<Log>, stop: CancellationToken) {
     let mut connection = None;
-    loop {
-        log.asked.notified().await;
-        let result = match &mut connection {
-            Some(connection) => copy(connection, &log).await,
-            None => match connect(&path).await {
-                Ok(opened) => copy(connection.insert(opened), &log).await,
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = result {
+    while stop.run_until_cancelled(log.asked.notified()).await.is_some() {
+        let copied = copy(&path, &mut connection, &log);
+        if let Some(Err(error)) = stop.run_until_cancelled(copied).await {
             tracing::warn!(
                 error = %error,
                 "the write-ahead log could not be copied into the file; it is tried again"
             );
         }
+    }
+    // Before the writer: whoever closes the file last copies the rest and removes the log.
+    if let Some(connection) = connection
+        && let Err(error) = connection.close().await
+    {
+        tracing::warn!(error = %error, "the copying connection was not closed cleanly");
     }
 }
 
@@ -74,7 +74,15 @@ async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
 }
 
 /// Copies what nobody needs in the log any more, and tells the writer when little is left.
-async fn copy(connection: &mut SqliteConnection, log: &Log) -> sqlx::Result<()> {
+async fn copy(
+    path: &Path,
+    connection: &mut Option<SqliteConnection>,
+    log: &Log,
+) -> sqlx::Result<()> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(connect(path).await?),
+    };
     loop {
         let mut left = 0;
         // The second time copies what was written during the first.

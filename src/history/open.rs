@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::checkpoint::{self, Log};
 use super::raw::Handle;
@@ -100,7 +101,9 @@ pub struct Database {
     pub(super) writer: SqliteConnection,
     /// After the connection that tells it of commits.
     log: Arc<Log>,
+    /// Copies the log until `stop` is dropped.
     copying: JoinHandle<()>,
+    stop: DropGuard,
     pub(super) lock: File,
     path: PathBuf,
 }
@@ -146,8 +149,9 @@ pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenE
     migrate(&mut writer, path).await?;
     let log = Arc::<Log>::default();
     Handle::new(writer.lock_handle().await.map_err(unusable)?).on_commit(&log);
-    let copying = tokio::spawn(checkpoint::run(path.into(), Arc::clone(&log)));
-    Ok(Database { writer, log, copying, lock, path: path.into() })
+    let stop = CancellationToken::new();
+    let copying = tokio::spawn(checkpoint::run(path.into(), Arc::clone(&log), stop.clone()));
+    Ok(Database { writer, log, copying, stop: stop.drop_guard(), lock, path: path.into() })
 }
 
 fn lock(database: &Path) -> Result<File, OpenError> {
@@ -192,8 +196,7 @@ async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<(), OpenE
 impl Database {
     /// Writes the log back into the file and closes it.
     pub(super) async fn close(self) {
-        self.copying.abort();
-        // It has ended, or was cancelled; both are the end.
+        drop(self.stop);
         let _ = self.copying.await;
         if let Err(error) = self.writer.close().await {
             tracing::warn!(error = %error, "the database was not closed cleanly; nothing is lost");

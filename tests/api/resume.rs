@@ -13,7 +13,7 @@ fn through(stream: &mut Stream, last: i64) -> Vec<Frame> {
     let mut frames = Vec::new();
     loop {
         let frame = stream.until("what has an id", |frame| {
-            assert_ne!(frame.event, "gap");
+            assert_ne!(frame.event, "gap", "{:?}", frame.data);
             frame.id.is_some()
         });
         let id = frame.id.unwrap();

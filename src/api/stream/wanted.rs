@@ -67,16 +67,13 @@ impl Wanted {
                 if !wanted {
                     None
                 } else if self.groups.is_empty() && self.models.is_empty() {
-                    Some(match self.form {
-                        Form::Sse => event.sse(),
-                        Form::Ndjson => event.ndjson(),
-                    })
+                    Some(event.frame(self.form))
                 } else {
                     let workers = self.workers(heartbeat);
                     (!workers.is_empty()).then(|| event.encode(self.form, Some(workers)))
                 }
             }
-            Content::Lifecycle(change) => self.wants(change).then(|| event.encode(self.form, None)),
+            Content::Lifecycle(change) => self.wants(change).then(|| event.frame(self.form)),
         }
     }
 

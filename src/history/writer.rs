@@ -4,16 +4,22 @@
 //! them, and publishes them to the live feed in the order of their ids. While a commit is under
 //! way the next batch gathers by itself, so there is no artificial delay.
 
+mod queue;
+mod statements;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hive_contract::EventKind;
 use hive_contract::event::Lifecycle;
-use hive_contract::{EventKind, Heartbeat};
 use sqlx::SqliteConnection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::queue::Write;
+pub use self::queue::{Ack, Incoming, Storage, WriteError, Writer};
+use self::statements::{LiveRow, Statements};
 use super::Reader;
 use super::codec;
 use super::dictionary::Dictionary;
@@ -22,7 +28,7 @@ use super::ids::Ids;
 use super::lifecycle::{Change, Histories};
 use super::live::{Known, LiveIndex, Reading as LiveReading};
 use super::open::Database;
-use super::raw::{Handle, RawError, Statement};
+use super::raw::Handle;
 use super::retention::Limits;
 use super::seal::MAX_LIVE_SAMPLES;
 use super::transaction;
@@ -32,9 +38,6 @@ use crate::clock::{self, Clock};
 use crate::counters::Counters;
 use crate::feed::{Event, Feed};
 
-/// Bytes of heartbeats, as they came in, that may wait for the disk: 32 MiB. At the highest
-/// rate measured this is about a quarter of a second. Beyond it new ones are refused.
-const QUEUE_BYTES: usize = 32 << 20;
 /// Requests in one transaction: enough to spread the cost of a sync, few enough for a prompt ack.
 const BATCH_REQUESTS: usize = 512;
 /// How long upkeep may read the minutes of an hour.
@@ -43,130 +46,6 @@ const UPKEEP_READ_LIMIT: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_secs(1);
 /// Pause after a failed slice, so that a full disk is not asked thousands of times a second.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
-
-/// What became of a heartbeat that is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
-    /// Its id in the history.
-    pub id: i64,
-    /// It was there before.
-    pub duplicate: bool,
-}
-
-/// Why a heartbeat was not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// Too much waits already. Nothing of the request was stored.
-    #[error("too many heartbeats wait for the disk; try again shortly")]
-    QueueFull,
-    /// The disk refuses. Nothing of the request was stored.
-    #[error("the history cannot be written at the moment; keep the heartbeat and try again")]
-    Unavailable,
-}
-
-/// Whether the history can be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Storage {
-    /// The last commit succeeded.
-    Ready,
-    /// The last commit failed, and all since `since_ms` did.
-    Degraded {
-        /// ms since the epoch.
-        since_ms: i64,
-        /// What SQLite said first.
-        reason: String,
-    },
-}
-
-/// A heartbeat on its way to the disk.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// The reading.
-    pub heartbeat: Arc<Heartbeat>,
-    /// It was not the newest of its hive when it arrived.
-    pub late: bool,
-}
-
-struct Write {
-    heartbeats: Vec<Incoming>,
-    happenings: Vec<Lifecycle>,
-    reply: oneshot::Sender<Result<Vec<Ack>, WriteError>>,
-    /// Room in the queue, given back when the request is answered.
-    _room: OwnedSemaphorePermit,
-}
-
-/// The way to the writer. Cheap to clone; the writer ends when the last one is gone.
-#[derive(Debug, Clone)]
-pub struct Writer {
-    queue: mpsc::UnboundedSender<Write>,
-    room: Arc<Semaphore>,
-    storage: watch::Receiver<Storage>,
-    ids: Ids,
-}
-
-impl std::fmt::Debug for Write {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Write").field("heartbeats", &self.heartbeats.len()).finish_non_exhaustive()
-    }
-}
-
-impl Writer {
-    /// Stores heartbeats, all or none, and returns when they are on disk. `bytes` is their size
-    /// as they came in.
-    ///
-    /// # Errors
-    /// The queue is full or the disk refuses; nothing was stored.
-    pub async fn write(
-        &self,
-        heartbeats: Vec<Incoming>,
-        bytes: usize,
-    ) -> Result<Vec<Ack>, WriteError> {
-        self.send(heartbeats, Vec::new(), bytes).await
-    }
-
-    /// Records what happened to hives that are known, all or none, and returns when it is on disk.
-    ///
-    /// # Errors
-    /// The queue is full or the disk refuses; nothing was recorded.
-    pub async fn record(&self, happenings: Vec<Lifecycle>) -> Result<(), WriteError> {
-        self.send(Vec::new(), happenings, 0).await.map(|_| ())
-    }
-
-    async fn send(
-        &self,
-        heartbeats: Vec<Incoming>,
-        happenings: Vec<Lifecycle>,
-        bytes: usize,
-    ) -> Result<Vec<Ack>, WriteError> {
-        let permits = u32::try_from(bytes.clamp(1, QUEUE_BYTES)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room)
-            .try_acquire_many_owned(permits)
-            .map_err(|_| WriteError::QueueFull)?;
-        let (reply, answer) = oneshot::channel();
-        self.queue
-            .send(Write { heartbeats, happenings, reply, _room: room })
-            .map_err(|_| WriteError::Unavailable)?;
-        answer.await.unwrap_or(Err(WriteError::Unavailable))
-    }
-
-    /// Whether the history can be written.
-    #[must_use]
-    pub fn storage(&self) -> Storage {
-        self.storage.borrow().clone()
-    }
-
-    /// Bytes of heartbeats, as they came in, that wait for the disk.
-    #[must_use]
-    pub fn waiting_bytes(&self) -> usize {
-        QUEUE_BYTES - self.room.available_permits()
-    }
-
-    /// The last id given out.
-    #[must_use]
-    pub fn last_id(&self) -> i64 {
-        self.ids.last()
-    }
-}
 
 /// The writing side, before it runs.
 pub struct WriterTask {
@@ -228,14 +107,8 @@ pub async fn prepare(
         .map_err(sqlx::Error::from)?;
     let ids = Ids::after(last_id, clock);
     feed.start_after(last_id);
-    let (queue, waiting) = mpsc::unbounded_channel();
     let (storage, storage_now) = watch::channel(Storage::Ready);
-    let writer = Writer {
-        queue,
-        room: Arc::new(Semaphore::new(QUEUE_BYTES)),
-        storage: storage_now,
-        ids: ids.clone(),
-    };
+    let (writer, waiting) = Writer::new(storage_now, ids.clone());
     let task = WriterTask {
         queue: waiting,
         storage,
@@ -506,47 +379,4 @@ struct Stored {
     /// Each new heartbeat, with its hive.
     readings: Vec<(i64, LiveReading)>,
     events: Vec<Event>,
-}
-
-struct LiveRow {
-    id: i64,
-    hive: i64,
-    ts: i64,
-    arrays: codec::Arrays,
-}
-
-/// The writer's statements, prepared once.
-#[derive(Debug)]
-struct Statements {
-    live: Statement,
-    newest: Statement,
-}
-
-impl Statements {
-    fn prepare(handle: &mut Handle<'_>) -> Result<Self, RawError> {
-        Ok(Self {
-            live: Statement::prepare(include_str!("../../queries/insert_live.sql"), handle)?,
-            newest: Statement::prepare(include_str!("../../queries/upsert_newest.sql"), handle)?,
-        })
-    }
-
-    fn insert(&mut self, rows: &[LiveRow], handle: &mut Handle<'_>) -> Result<(), RawError> {
-        let mut newest: HashMap<i64, &LiveRow> = HashMap::with_capacity(rows.len());
-        for row in rows {
-            self.live.execute(handle, |values| {
-                values.integer(row.id).integer(row.hive).integer(row.ts);
-                values.text(&row.arrays.samples).text(&row.arrays.gpus).text(&row.arrays.node);
-            })?;
-            let entry = newest.entry(row.hive).or_insert(row);
-            if row.ts > entry.ts {
-                *entry = row;
-            }
-        }
-        for row in newest.into_values() {
-            self.newest.execute(handle, |values| {
-                values.integer(row.hive).integer(row.ts).integer(row.id);
-            })?;
-        }
-        Ok(())
-    }
 }

@@ -66,29 +66,6 @@ fn there_may_be_no_workers_or_no_gpus() {
     assert_eq!(parse(&heartbeats(&shape(1, 1024, 256), 0, 1)[0]).workers.len(), 1024);
 }
 
-#[test]
-#[ignore = "a measurement: run it alone, in release"]
-fn what_a_heartbeat_costs() {
-    const ROUNDS: usize = 400_000;
-    let mut hives: Vec<_> =
-        (0..100).map(|number| Hive::new(&shape(1, 16, 8), number, moment(0)).unwrap()).collect();
-    for with_json in [false, true] {
-        let begun = std::time::Instant::now();
-        let mut bytes = 0;
-        for round in 0..ROUNDS {
-            let at = moment((round / 100 * 1_000) as i64);
-            let hive = &mut hives[round % 100];
-            if with_json {
-                bytes += hive.read(at).len();
-            } else {
-                hive.advance(at);
-            }
-        }
-        let each_us = begun.elapsed().as_secs_f64() * 1e6 / ROUNDS as f64;
-        println!("JSON {with_json}: {each_us:.2} µs and {} bytes a heartbeat", bytes / ROUNDS);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -129,10 +129,13 @@ impl Fleet {
     fn copy(&self, file: &Path) -> Result<()> {
         let (last, raw) = (self.minutes - 1, i64::from(self.readings));
         let readings = if self.readings {
-            "INSERT INTO samples SELECT block + minute, run, ts, cpu_pct, rss_mb, io_r_mb_s,
-                    io_w_mb_s, uptime_s, gpu_util_pct, vram_mb, requests_running,
+            "INSERT INTO samples SELECT row + minute * (SELECT end_row FROM blocks), cpu_pct, rss_mb,
+                    io_r_mb_s, io_w_mb_s, uptime_s, gpu_util_pct, vram_mb, requests_running,
                     requests_waiting, kv_cache_pct, gpus
-               FROM later CROSS JOIN samples WHERE block = 1;"
+               FROM later CROSS JOIN samples;
+             INSERT INTO sample_index SELECT block + minute, run,
+                    row + minute * (SELECT end_row FROM blocks), ts, span
+               FROM later CROSS JOIN sample_index WHERE block = 1;"
         } else {
             ""
         };
@@ -147,7 +150,8 @@ impl Fleet {
                FROM later CROSS JOIN rollup_1m WHERE block = 1;
              INSERT INTO blocks SELECT block + minute, min_ts + minute * {MINUTE_MS},
                     max_ts + minute * {MINUTE_MS}, min_id + minute * 60000000,
-                    max_id + minute * 60000000, heartbeats, samples, {raw}
+                    max_id + minute * 60000000, heartbeats, samples, {raw},
+                    first_row + minute * end_row, end_row * (1 + minute)
                FROM later CROSS JOIN blocks WHERE block = 1;
              UPDATE progress SET rolled_ts = (SELECT max(max_ts) + 1 FROM blocks);
              COMMIT;"

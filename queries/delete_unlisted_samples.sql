@@ -1,2 +1,2 @@
--- Removes what a crash left of a block that was never listed. ?1: the newest listed block
-DELETE FROM samples WHERE block > ?1
+-- Removes what a crash left of a block that was never listed. ?1: the row after those of listed blocks
+DELETE FROM samples WHERE row >= ?1

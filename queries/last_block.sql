@@ -1,2 +1,2 @@
--- Which is the newest block? 0 if there is none.
-SELECT ifnull(max(block), 0) AS "block!: i64" FROM blocks
+-- Which is the newest block, and which row of `samples` comes after its last one?
+SELECT block, end_row FROM blocks ORDER BY block DESC LIMIT 1

@@ -64,6 +64,8 @@ mod roll;
 mod rollup;
 mod seal;
 mod transaction;
+#[cfg(test)]
+mod upgrade;
 mod upkeep;
 pub mod vram;
 mod wal;

@@ -10,13 +10,13 @@ use sqlx::{AssertSqlSafe, Row};
 use super::{Durability, open};
 
 /// Tables that grow with time. The live part is a minute long; the others grow with the fleet.
-const GROWING: [&str; 6] =
-    ["samples", "gpu_samples", "heartbeats", "rollup_1m", "rollup_1h", "events"];
+const GROWING: [&str; 7] =
+    ["samples", "sample_index", "gpu_samples", "heartbeats", "rollup_1m", "rollup_1h", "events"];
 /// What stands for the parts that are put in: of the widest kind.
 const PARTS: [(&str, &str); 6] = [
     ("{array}", "samples"),
-    ("{table}", "samples"),
-    ("{subject}", "run"),
+    ("{table}", "heartbeats"),
+    ("{subject}", "hive"),
     ("{figure}", "cpu_pct"),
     ("{a}", "n"),
     ("{b}", "sum"),
@@ -66,7 +66,7 @@ async fn a_statement_that_does_is_found() {
     let home = tempfile::tempdir().unwrap();
     let mut database = open(&home.path().join("queen.db"), Durability::Normal).await.unwrap();
     for sql in [
-        "DELETE FROM samples WHERE ts < ?1",
+        "DELETE FROM gpu_samples WHERE ts < ?1",
         "DELETE FROM events WHERE kind = ?1",
         "SELECT count(*) FROM blocks AS b CROSS JOIN rollup_1m AS r WHERE r.bucket = ?1",
         "SELECT 1 FROM blocks AS b CROSS JOIN heartbeats AS h ON h.workers = b.samples",

@@ -186,7 +186,7 @@ pub(super) struct Insert {
     many: Statement,
 }
 
-/// Rows in a statement of many: SQLite takes 32,766 values in one, and the widest row has 14.
+/// Rows in a statement of many: SQLite takes 32,766 values in one, and the widest row has 12.
 const ROWS: usize = 64;
 
 impl Insert {
@@ -298,6 +298,15 @@ impl<'v> Values<'_, 'v> {
         match figure {
             Some(figure) if figure % 1000 == 0 => self.integer((figure / 1000).cast_signed()),
             Some(figure) => self.real(figure as f64 / 1000.0),
+            None => self.null(),
+        }
+    }
+
+    /// A figure in thousandths: in its unit where it is whole, else in thousandths below zero.
+    pub(super) fn whole_or_negative(&mut self, figure: Option<u64>) -> &mut Self {
+        match figure {
+            Some(figure) if figure % 1000 == 0 => self.integer((figure / 1000).cast_signed()),
+            Some(figure) => self.integer(-figure.cast_signed()),
             None => self.null(),
         }
     }

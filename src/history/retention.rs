@@ -74,6 +74,7 @@ enum Work {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RawTable {
     Samples,
+    SampleIndex,
     Gpus,
     Heartbeats,
 }
@@ -223,6 +224,12 @@ async fn delete_raw(
     let (deleted, next) = match table {
         RawTable::Samples => (
             sqlx::query_file!("queries/delete_samples.sql", block, ROWS_PER_SLICE)
+                .execute(&mut *connection)
+                .await?,
+            Some(RawTable::SampleIndex),
+        ),
+        RawTable::SampleIndex => (
+            sqlx::query_file!("queries/delete_sample_index.sql", block, ROWS_PER_SLICE)
                 .execute(&mut *connection)
                 .await?,
             Some(RawTable::Gpus),

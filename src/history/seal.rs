@@ -41,6 +41,8 @@ pub(super) struct Sealer {
     seal_after_ms: i64,
     /// The number of the next block.
     next_block: i64,
+    /// The row of its first sample.
+    next_row: i64,
     statements: Statements,
     beside: Beside,
     work: Work,
@@ -75,6 +77,9 @@ struct Block {
     max_id: i64,
     heartbeats: i64,
     samples: i64,
+    first_row: i64,
+    /// The row after the samples that were written.
+    end_row: i64,
     /// The ids of each slice that is still to be read.
     slices: VecDeque<Vec<i64>>,
     /// The slice that comes next.
@@ -91,9 +96,10 @@ impl Sealer {
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<Self> {
         let last =
-            sqlx::query_file_scalar!("queries/last_block.sql").fetch_one(&mut *connection).await?;
+            sqlx::query_file!("queries/last_block.sql").fetch_optional(&mut *connection).await?;
+        let (next_block, next_row) = last.map_or((1, 1), |last| (last.block + 1, last.end_row));
         let statements = Statements::prepare(&mut Handle::new(connection.lock_handle().await?))?;
-        Ok(Self { seal_after_ms, next_block: last + 1, statements, beside, work: Work::Idle })
+        Ok(Self { seal_after_ms, next_block, next_row, statements, beside, work: Work::Idle })
     }
 
     /// Whether the next step has something to do, or only waits for the slice that is read beside.
@@ -141,6 +147,8 @@ impl Sealer {
             max_id: i64::MIN,
             heartbeats: 0,
             samples: 0,
+            first_row: self.next_row,
+            end_row: self.next_row,
             slices: VecDeque::new(),
             reading: None,
             slice: 0,
@@ -222,6 +230,7 @@ impl Sealer {
             Work::Listing(mut block) => {
                 block.list(&mut self.statements, connection).await.map_err(ReadError::Database)?;
                 self.next_block = block.block + 1;
+                self.next_row = block.end_row;
                 live.remove(block.cut.before_ts, block.cut.through_id);
                 tracing::debug!(
                     block.number = block.block,
@@ -279,11 +288,13 @@ impl Block {
         let mut handle = Handle::new(connection.lock_handle().await?);
         transaction::begin_on(&mut handle)?;
         let rollups = slice.rollups(rolled_ts);
-        slice.insert(self.block, self.min_ts, statements, &mut handle)?;
+        let end_row =
+            slice.insert(self.block, self.min_ts, self.end_row, statements, &mut handle)?;
         for row in self.rows(&rollups.minutes) {
             row.insert(&mut statements.rollup_1m, &mut handle)?;
         }
         transaction::commit_on(&mut handle)?;
+        self.end_row = end_row;
         self.late_hours.extend(self.rows(&rollups.hours));
         self.slice += 1;
         Ok(())
@@ -322,7 +333,9 @@ impl Block {
             self.min_id,
             self.max_id,
             self.heartbeats,
-            self.samples
+            self.samples,
+            self.first_row,
+            self.end_row
         )
         .execute(&mut *connection)
         .await?;

@@ -167,7 +167,7 @@ fn sealing_that_breaks_off_loses_nothing_and_doubles_nothing() {
     let filled = queen.stop();
     for query in [
         // Rows of a block that is not listed yet.
-        "SELECT EXISTS (SELECT 1 FROM samples WHERE block NOT IN (SELECT block FROM blocks))",
+        "SELECT EXISTS (SELECT 1 FROM sample_index WHERE block NOT IN (SELECT block FROM blocks))",
         // A listed block, whose live rows are not all deleted.
         "SELECT EXISTS (SELECT 1 FROM blocks) AND EXISTS (SELECT 1 FROM heartbeats_live)",
     ] {

@@ -164,7 +164,8 @@ fn what_a_crash_left_of_a_block_is_removed() {
     let home = queen.kill();
     // As if the program had ended between a block's rows and its listing.
     for row in [
-        "INSERT INTO samples (block, run, ts) VALUES (2, 1, 0)",
+        "INSERT INTO sample_index SELECT 2, 1, end_row, 0, 0 FROM blocks",
+        "INSERT INTO samples (row) SELECT end_row FROM blocks",
         "INSERT INTO heartbeats (block, hive, ts, id, description, workers) VALUES (2, 1, 0, 1, 1, 1)",
         "INSERT INTO gpu_samples (block, gpu, ts) VALUES (2, 1, 0)",
     ] {
@@ -172,7 +173,8 @@ fn what_a_crash_left_of_a_block_is_removed() {
     }
     assert_eq!(home.figures("SELECT cpu_pct FROM history"), [1.0]);
     let queen = home.start(SOON);
-    for table in ["samples", "heartbeats", "gpu_samples"] {
+    assert_eq!(queen.value("SELECT count(*) FROM samples"), 1.0);
+    for table in ["sample_index", "heartbeats", "gpu_samples"] {
         let left = format!("SELECT count(*) FROM {table} WHERE block = 2");
         assert_eq!(queen.value(&left), 0.0, "{table}");
     }
@@ -189,6 +191,9 @@ fn old_readings_go_and_their_minutes_stay() {
     let queen = queen.stop().start(&["--seal-after", "1s", "--retention-raw", "1m"]);
     eventually("the old reading is gone", || {
         (queen.value("SELECT count(*) FROM samples") == 0.0).then_some(())
+    });
+    eventually("what said where it was too", || {
+        (queen.value("SELECT count(*) FROM sample_index") == 0.0).then_some(())
     });
     assert!(queen.rows("SELECT * FROM history").is_empty());
     assert!(queen.value("SELECT count(*) FROM rollup_1m").as_f64() > Some(0.0));

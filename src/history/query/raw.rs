@@ -14,6 +14,10 @@ use crate::history::metric::Subject;
 const ALL: &str = include_str!("../../../queries/readings.sql");
 /// Readings of some subjects of some blocks.
 const FEW: &str = include_str!("../../../queries/readings_of_few.sql");
+/// Readings of all workers of some blocks.
+const ALL_WORKERS: &str = include_str!("../../../queries/worker_readings.sql");
+/// Readings of some workers of some blocks.
+const FEW_WORKERS: &str = include_str!("../../../queries/worker_readings_of_few.sql");
 /// Blocks times subjects that are sought in one statement.
 const SEEKS: usize = 200_000;
 
@@ -56,29 +60,40 @@ enum Scale {
     Thousandths,
     /// In the unit.
     Unit,
+    /// In the unit where it is whole, else in thousandths below zero.
+    WholeOrNegative,
     /// As the number of a description.
     Description,
     /// Not at all.
     Known,
 }
 
-/// The table, the column of the subject, and the expression and scale of the figure.
-fn place(measure: &Measure) -> (&'static str, &'static str, &'static str, Scale) {
-    let (table, subject) = match measure.subject {
-        Subject::Worker => ("samples", "run"),
-        Subject::Gpu => ("gpu_samples", "gpu"),
-        Subject::Hive => ("heartbeats", "hive"),
-    };
-    let (figure, scale) = match measure.figure {
+/// The expression and the scale of a figure.
+fn place(measure: &Measure) -> (&'static str, Scale) {
+    match measure.figure {
         Figure::Column(
             column @ ("cpu_pct" | "io_r_mb_s" | "io_w_mb_s" | "kv_cache_pct" | "power_w"
             | "load_1m"),
         ) => (column, Scale::Thousandths),
+        Figure::Column(column) if measure.subject == Subject::Worker => {
+            (column, Scale::WholeOrNegative)
+        }
         Figure::Column(column) => (column, Scale::Unit),
         Figure::Description => ("description", Scale::Description),
         Figure::Identity | Figure::Presence => ("NULL", Scale::Known),
+    }
+}
+
+/// The statements for all and for few subjects.
+fn statements(subject: Subject, figure: &str) -> [String; 2] {
+    let (templates, table, name) = match subject {
+        Subject::Worker => ([ALL_WORKERS, FEW_WORKERS], "", ""),
+        Subject::Gpu => ([ALL, FEW], "gpu_samples", "gpu"),
+        Subject::Hive => ([ALL, FEW], "heartbeats", "hive"),
     };
-    (table, subject, figure, scale)
+    templates.map(|template| {
+        template.replace("{table}", table).replace("{subject}", name).replace("{figure}", figure)
+    })
 }
 
 /// Reads readings and hands them on.
@@ -99,13 +114,8 @@ impl Readings<'_> {
         connection: &mut SqliteConnection,
         mut call: impl FnMut(u32, i64, u64),
     ) -> sqlx::Result<()> {
-        let (table, subject, figure, scale) = place(self.measure);
-        let statement = |template: &str| {
-            template
-                .replace("{table}", table)
-                .replace("{subject}", subject)
-                .replace("{figure}", figure)
-        };
+        let (figure, scale) = place(self.measure);
+        let [all, few_statement] = statements(self.measure.subject, figure);
         let began: HashMap<i64, i64> = blocks.iter().map(|b| (b.block, b.min_ts)).collect();
         let mut take = |row: &SqliteRow| self.take(row, &began, scale, from..to, &mut call);
         let list = |blocks: &[Block]| {
@@ -116,7 +126,7 @@ impl Readings<'_> {
             Some(few) => {
                 let few_list = serde_json::Value::from(few).to_string();
                 for blocks in blocks.chunks((SEEKS / few.len()).max(1)) {
-                    let query = sqlx::query(AssertSqlSafe(statement(FEW)))
+                    let query = sqlx::query(AssertSqlSafe(few_statement.clone()))
                         .bind(list(blocks))
                         .bind(&few_list);
                     for_each(query.fetch(&mut *connection), &mut take).await?;
@@ -124,7 +134,7 @@ impl Readings<'_> {
             }
             None if blocks.is_empty() => {}
             None => {
-                let query = sqlx::query(AssertSqlSafe(statement(ALL))).bind(list(blocks));
+                let query = sqlx::query(AssertSqlSafe(all)).bind(list(blocks));
                 for_each(query.fetch(connection), &mut take).await?;
             }
         }
@@ -157,6 +167,7 @@ impl Readings<'_> {
             let figure = match scale {
                 Scale::Thousandths => integer(field).and_then(|figure| u64::try_from(figure).ok()),
                 Scale::Unit => thousandths(field),
+                Scale::WholeOrNegative => integer(field).and_then(whole_or_negative),
                 Scale::Description => {
                     integer(field).and_then(|number| self.descriptions.get(&number).copied())
                 }
@@ -167,6 +178,14 @@ impl Readings<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// In thousandths, what is in its unit, or in thousandths below zero.
+fn whole_or_negative(figure: i64) -> Option<u64> {
+    match u64::try_from(figure) {
+        Ok(whole) => whole.checked_mul(1000),
+        Err(_) => Some(figure.unsigned_abs()),
     }
 }
 

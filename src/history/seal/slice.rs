@@ -8,6 +8,9 @@ use crate::history::metric;
 use crate::history::raw::{Handle, RawError, Statement, Values};
 use crate::history::rollup::{Accumulator, HOUR_MS, MINUTE_MS, Summary};
 
+/// Between two samples in one entry of the index: five minutes.
+const MAX_GAP_MS: i64 = 300_000;
+
 /// Live readings, taken apart and sorted by series and time (ms since the epoch).
 #[derive(Debug, Default)]
 pub(super) struct Slice {
@@ -109,25 +112,33 @@ impl Slice {
         rollups
     }
 
-    /// Appends the rows to a block whose times are relative to `min_ts`.
+    /// Appends the rows to a block whose times are relative to `min_ts`. Its samples go to rows
+    /// from `first_row` on; gives the row that comes after them.
     pub(super) fn insert(
         &self,
         block: i64,
         min_ts: i64,
+        first_row: i64,
         statements: &mut Statements,
         handle: &mut Handle<'_>,
-    ) -> Result<(), RawError> {
+    ) -> Result<i64, RawError> {
+        let times = self.samples.iter().map(|(run, ts, _)| (*run, *ts));
+        let (entries, numbers, end_row) = place(times, first_row);
         let worker_gpus: Vec<_> =
             self.samples.iter().map(|(_, _, sample)| WorkerGpus::of(sample)).collect();
-        let rows: Vec<_> = self.samples.iter().zip(&worker_gpus).collect();
-        statements.sample.execute(&rows, handle, |values, ((run, ts, sample), gpus)| {
-            values.integer(block).integer(*run).integer(ts - min_ts);
+        let rows: Vec<_> = self.samples.iter().zip(&worker_gpus).zip(&numbers).collect();
+        statements.sample.execute(&rows, handle, |values, (((_, _, sample), gpus), row)| {
+            values.integer(**row);
             bind_sample(values, &sample.figures);
             match gpus {
                 WorkerGpus::None => values.null(),
                 WorkerGpus::Alone(gpu) => values.integer(*gpu),
                 WorkerGpus::List(list) => values.text(list),
             };
+        })?;
+        statements.sample_index.execute(&entries, handle, |values, entry| {
+            values.integer(block).integer(entry.run).integer(entry.row);
+            values.integer(entry.first_ts - min_ts).integer(entry.span);
         })?;
         statements.gpu_sample.execute(&self.gpus, handle, |values, (gpu, ts, row)| {
             values.integer(block).integer(*gpu).integer(ts - min_ts);
@@ -143,19 +154,55 @@ impl Slice {
         for heartbeat in &self.heartbeats {
             heartbeat.insert(block, min_ts, &mut statements.heartbeat, handle)?;
         }
-        Ok(())
+        Ok(end_row)
     }
+}
+
+/// Where some samples of a run are: from `row` on, one row number a ms.
+#[derive(Debug, PartialEq, Eq)]
+struct IndexEntry {
+    run: i64,
+    row: i64,
+    /// ms since the epoch, of the first.
+    first_ts: i64,
+    /// ms from the first to the last.
+    span: i64,
+}
+
+/// Gives every sample, by run and time (ms), its row: from `first_row` on, growing. A long gap
+/// begins a new entry, so that row numbers are not used up by readings that are far apart.
+/// Gives the entries, the rows, and the row after them all.
+fn place(
+    samples: impl Iterator<Item = (i64, i64)>,
+    first_row: i64,
+) -> (Vec<IndexEntry>, Vec<i64>, i64) {
+    let (mut entries, mut rows): (Vec<IndexEntry>, Vec<i64>) = Default::default();
+    let mut end = first_row;
+    for (run, ts) in samples {
+        match entries.last_mut() {
+            Some(last) if last.run == run && ts - (last.first_ts + last.span) <= MAX_GAP_MS => {
+                last.span = ts - last.first_ts;
+                end = last.row + last.span + 1;
+            }
+            _ => {
+                entries.push(IndexEntry { run, row: end, first_ts: ts, span: 0 });
+                end += 1;
+            }
+        }
+        rows.push(end - 1);
+    }
+    (entries, rows, end)
 }
 
 fn bind_sample(values: &mut Values<'_, '_>, f: &Figures) {
     values
         .thousandths(f.cpu_pct.map(|v| v.thousandths()))
-        .number(f.rss_mb.map(|v| v.thousandths()))
+        .whole_or_negative(f.rss_mb.map(|v| v.thousandths()))
         .thousandths(f.io_r_mb_s.map(|v| v.thousandths()))
         .thousandths(f.io_w_mb_s.map(|v| v.thousandths()))
-        .number(f.uptime_s.map(|v| v.thousandths()))
-        .number(f.gpu_util_pct.map(|v| v.thousandths()))
-        .number(f.vram_mb.map(|v| v.thousandths()))
+        .whole_or_negative(f.uptime_s.map(|v| v.thousandths()))
+        .whole_or_negative(f.gpu_util_pct.map(|v| v.thousandths()))
+        .whole_or_negative(f.vram_mb.map(|v| v.thousandths()))
         .number(f.requests_running.map(|v| v.thousandths()))
         .number(f.requests_waiting.map(|v| v.thousandths()))
         .thousandths(f.kv_cache_pct.map(|v| v.thousandths()));
@@ -261,4 +308,50 @@ fn gpu_metrics(gpu: &GpuRow) -> [(u8, Option<u64>); 5] {
         (23, gpu.temperature_c.map(|v| v.thousandths())),
         (24, gpu.power_w.map(|v| v.thousandths())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::btree_set;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    #[test]
+    fn a_long_gap_and_another_run_begin_an_entry() {
+        let times =
+            [(7, 1000), (7, 2000), (7, 2000 + MAX_GAP_MS), (7, 2001 + 2 * MAX_GAP_MS), (9, 5)];
+        let (entries, rows, end) = place(times.into_iter(), 10);
+        let entry = |run, row, first_ts, span| IndexEntry { run, row, first_ts, span };
+        let long = 1000 + MAX_GAP_MS;
+        assert_eq!(
+            entries,
+            [
+                entry(7, 10, 1000, long),
+                entry(7, 11 + long, 2001 + 2 * MAX_GAP_MS, 0),
+                entry(9, 12 + long, 5, 0)
+            ]
+        );
+        assert_eq!(rows, [10, 1010, 10 + long, 11 + long, 12 + long]);
+        assert_eq!(end, 13 + long);
+    }
+
+    proptest! {
+        #[test]
+        fn every_sample_is_found_where_the_index_says(
+            times in btree_set((1_i64..5, 0_i64..4_000_000), 0..60),
+            first_row in 1_i64..1_000_000,
+        ) {
+            let (entries, rows, end) = place(times.iter().copied(), first_row);
+            prop_assert_eq!(rows.len(), times.len());
+            let found = times.iter().zip(&rows).all(|(&(run, ts), &row)| {
+                entries.iter().any(|e| e.run == run && row == e.row + ts - e.first_ts
+                    && (e.row..=e.row + e.span).contains(&row))
+            });
+            prop_assert!(found);
+            // Entries follow each other, so no row belongs to two.
+            prop_assert!(entries.windows(2).all(|pair| pair[1].row == pair[0].row + pair[0].span + 1));
+            prop_assert_eq!(entries.last().map_or(first_row, |e| e.row + e.span + 1), end);
+        }
+    }
 }

@@ -45,3 +45,17 @@ ask "
   select printf('%7.1f  bytes a worker-second in all', (page_count - freelist_count) * page_size * 1.0
                 / (select sum(samples) from blocks))
     from pragma_page_count, pragma_freelist_count, pragma_page_size;"
+# The same readings with every figure there, fractional and changing, in rows as far on as those of
+# a year of 1,000 workers.
+ask "
+  attach '$work/fractional.db' as fractional;
+  $(ask "select sql from sqlite_master where name = 'samples'" | sed 's/CREATE TABLE /create table fractional./');
+  insert into fractional.samples
+  select row + 31536000000000, abs(random() % 400000), -abs(random() % 32000000),
+         abs(random() % 500000), abs(random() % 500000), -abs(random() % 864000000),
+         -abs(random() % 100000), -abs(random() % 80000000), abs(random() % 100),
+         abs(random() % 100), abs(random() % 100000), gpus
+    from samples order by row;
+  select printf('%7.1f  bytes a worker-second in samples, all fractional', sum(pgsize) * 1.0
+                / (select count(*) from fractional.samples))
+    from dbstat('fractional') where name = 'samples';"

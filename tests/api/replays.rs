@@ -10,7 +10,9 @@ use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
+use crate::support::client::JSON;
 use crate::support::heartbeat::{heartbeat, now_ms, wire};
+use crate::support::queen::ack;
 use crate::support::stream::Stream;
 use crate::support::{Home, Queen};
 
@@ -169,13 +171,16 @@ impl Taken {
     /// Posts a part, each hive's by a thread of its own.
     fn take(&mut self, queen: &Queen, steps: &[Step]) {
         let readings = Mutex::new(&mut self.readings);
+        let client = queen.client();
         thread::scope(|scope| {
             for (hive, newest) in self.newest.iter_mut().enumerate() {
-                let (readings, start) = (&readings, self.start);
+                let (readings, client, start) = (&readings, &client, self.start);
                 scope.spawn(move || {
                     for step in steps.iter().filter(|step| step.hive == hive) {
                         let ms = newest.unwrap_or(start) + step.ahead;
-                        let ack = queen.takes(&reading(HIVES[hive], ms, &step.workers));
+                        let body = reading(HIVES[hive], ms, &step.workers).to_string();
+                        let path = "/v1/hive-heartbeat";
+                        let ack = ack(&client.send("POST", path, &[JSON], body.as_bytes()));
                         if !ack.duplicate {
                             let late = Some(ms) < *newest;
                             let told = told(ack.id, HIVES[hive], ms, late, &step.workers);
@@ -360,12 +365,18 @@ fn happened(home: &Home) -> Vec<Happened> {
     home.rows(sql).into_iter().map(happened).collect()
 }
 
+fn last_event(home: &Home) -> i64 {
+    home.value("SELECT ifnull(max(event), 0) FROM events").as_f64().unwrap() as i64
+}
+
 /// One subscriber's way through a plan.
 struct Way<'a> {
     subscriber: &'a Subscriber,
     query: String,
-    /// What is up to this id is not for it, except in a snapshot.
+    /// Readings up to this id are not for it, except in a snapshot.
     from: i64,
+    /// What happened up to this id need not be told.
+    told: i64,
     snapshot: Vec<Told>,
     seen: Seen,
     stream: Stream,
@@ -386,6 +397,10 @@ impl<'a> Way<'a> {
             Start::At(_) => id.unwrap_or_default() / 1000 * 1000 - 1,
             Start::Ago => 0,
         };
+        let told = match subscriber.start {
+            Start::Snapshot | Start::Now => last_event(queen),
+            _ => from,
+        };
         let newest = |hive: &&str| {
             let of_hive = taken.readings.iter().filter(|told| told.hive == *hive && !told.late);
             of_hive.max_by_key(|told| told.id).cloned()
@@ -395,7 +410,7 @@ impl<'a> Way<'a> {
             _ => Vec::new(),
         };
         snapshot.sort();
-        Self { subscriber, query, from, snapshot, seen: Seen::default(), stream }
+        Self { subscriber, query, from, told, snapshot, seen: Seen::default(), stream }
     }
 
     /// What is to come of what was taken, if the connection holds.
@@ -417,7 +432,7 @@ impl<'a> Way<'a> {
     fn resume(&mut self, queen: &Queen, taken: &Taken) {
         self.stream = self.subscriber.open(queen, &self.query, self.seen.last_id);
         match self.seen.last_id {
-            Some(id) => (self.from, self.snapshot) = (id, Vec::new()),
+            Some(id) => (self.from, self.told, self.snapshot) = (id, id, Vec::new()),
             None => *self = Self::begin(self.subscriber, queen, taken),
         }
         self.seen.readings.clear();
@@ -429,7 +444,7 @@ impl<'a> Way<'a> {
         assert_eq!(self.seen.readings, expected, "{} from {}", self.query, self.from);
         let last = expected.last().map_or(0, |last| last.id);
         let wanted = |happened: &&Happened| {
-            self.from < happened.id && happened.id < last && self.subscriber.wants(happened)
+            self.told < happened.id && happened.id < last && self.subscriber.wants(happened)
         };
         for happened in stored.iter().filter(wanted) {
             assert!(self.seen.happened.contains(&happened.id), "{}: {happened:?}", self.query);

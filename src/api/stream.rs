@@ -36,10 +36,11 @@ use self::wanted::Wanted;
 use super::params::Params;
 use super::problem::ApiError;
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::feed::{Batch, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
 use crate::history::reader::ReadError;
-use crate::history::replay::{self, Recorded, Replay};
+use crate::history::replay::{Gone, Recorded, Replay};
 use crate::registry::{HiveRegistry, State as HiveLiveness};
 
 /// Time between two summaries of the fleet.
@@ -70,6 +71,7 @@ pub(super) async fn stream(
     State(feed): State<Feed>,
     State(registry): State<HiveRegistry>,
     State(reader): State<Reader>,
+    State(counters): State<Counters>,
     State(clock): State<Clock>,
     State(shutdown): State<CancellationToken>,
     params: Params,
@@ -84,7 +86,18 @@ pub(super) async fn stream(
         Problem::new(Code::TooManyStreams, "every place on the live feed is taken")
     })?;
     let newest = if resume.is_none() && snapshot.unwrap_or(true) { newest } else { Vec::new() };
-    let stream = Live { feed, subscription, registry, reader, clock, shutdown, form, wanted, thin };
+    let stream = Live {
+        feed,
+        subscription,
+        registry,
+        reader,
+        counters,
+        clock,
+        shutdown,
+        form,
+        wanted,
+        thin,
+    };
     let headers = [
         (header::CONTENT_TYPE, content_type(form)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
@@ -98,6 +111,7 @@ struct Live {
     subscription: Subscription,
     registry: HiveRegistry,
     reader: Reader,
+    counters: Counters,
     clock: Clock,
     shutdown: CancellationToken,
     form: Form,
@@ -125,7 +139,7 @@ impl Live {
             // What is up to this id was sent, or is not wanted.
             let mut position = self.subscription.last_id;
             if let Some(resume) = resume {
-                let (from, gap) = self.begin(resume).await;
+                let (from, gap) = self.begin(resume);
                 position = from;
                 if let Some(gap) = gap {
                     yield Ok(self.other("gap", &gap));
@@ -164,7 +178,15 @@ impl Live {
                             break;
                         }
                         for recorded in recorded {
-                            let event = Arc::new(event(recorded));
+                            let event = match event(recorded) {
+                                Ok(event) => Arc::new(event),
+                                Err(Gone { from, to }) => {
+                                    position = to;
+                                    let reason = GapReason::Retention;
+                                    yield Ok(self.other("gap", &Gap { from, to, reason }));
+                                    continue;
+                                }
+                            };
                             position = event.id.unwrap_or(position);
                             for frame in self.ready(event) {
                                 yield Ok(frame);
@@ -189,6 +211,7 @@ impl Live {
                             self.ready_of(&batch)
                         }
                         Err(RecvError::Lagged(_)) => {
+                            self.counters.stream_lagged();
                             self.feed.rejoin(&mut self.subscription);
                             continue;
                         }
@@ -210,31 +233,15 @@ impl Live {
         }
     }
 
-    /// The id after which a resumed stream goes on, and what is missing before that.
-    async fn begin(&self, resume: Resume) -> (i64, Option<Gap>) {
+    /// The id after which a resumed stream goes on, and what it is told before that.
+    fn begin(&self, resume: Resume) -> (i64, Option<Gap>) {
         let (after, last_id) = (resume.after(), self.subscription.last_id);
-        let gap = |from, to, reason| Some(Gap { from, to, reason });
-        if after > last_id {
-            // An id that was never given out here: nobody knows what its owner has seen.
-            let is_id = matches!(resume, Resume::After(_));
-            return (last_id, is_id.then(|| gap(0, last_id, GapReason::Retention)).flatten());
+        if after <= last_id {
+            return (after, None);
         }
-        let missing = loop {
-            match replay::missing(&self.reader, after).await {
-                Err(ReadError::Busy) if !self.shutdown.is_cancelled() => {
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                }
-                missing => break missing,
-            }
-        };
-        match missing {
-            Ok(None) => (after, None),
-            Ok(Some(through)) => (through, gap(after + 1, through, GapReason::Retention)),
-            Err(error) => {
-                tracing::warn!(error = %error, "a stream could not be resumed");
-                (last_id, gap(after + 1, last_id, GapReason::Lagged))
-            }
-        }
+        // An id that was never given out here: nobody knows what its owner has seen.
+        let gap = Gap { from: 0, to: last_id, reason: GapReason::Retention };
+        (last_id, matches!(resume, Resume::After(_)).then_some(gap))
     }
 
     fn is_live(&self, published: &Published) -> bool {
@@ -273,10 +280,11 @@ impl Live {
     }
 }
 
-fn event(recorded: Recorded) -> Event {
+fn event(recorded: Recorded) -> Result<Event, Gone> {
     match recorded {
-        Recorded::Heartbeat { id, heartbeat, late } => Event::durable(id, heartbeat, late),
-        Recorded::Lifecycle(event) => Event::lifecycle(event),
+        Recorded::Heartbeat { id, heartbeat, late } => Ok(Event::durable(id, heartbeat, late)),
+        Recorded::Lifecycle(event) => Ok(Event::lifecycle(event)),
+        Recorded::Gone(gone) => Err(gone),
     }
 }
 

@@ -254,6 +254,11 @@ impl ById {
         self.after
     }
 
+    /// Passes over what has an id up to this.
+    pub fn pass(&mut self, id: i64) {
+        self.after = self.after.max(id);
+    }
+
     /// The next readings; none when there is none up to `through` yet.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //!
 //! Invariant: ids grow along a stream. What has an id is sent once, or a `gap` names it.
 //!
-//! Invariant: a stream holds one chunk of the history, or one event, and what waits for the end
+//! Invariant: a stream holds two chunks of the history, or one event, and what waits for the end
 //! of its interval: at most the newest heartbeat of each hive.
 
 mod resume;
@@ -40,7 +40,7 @@ use crate::counters::Counters;
 use crate::feed::{Batch, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
 use crate::history::reader::ReadError;
-use crate::history::replay::{Gone, Recorded, Replay};
+use crate::history::replay::{Ahead, Gone, Recorded, Replay};
 use crate::registry::{HiveRegistry, State as HiveLiveness};
 
 /// Time between two summaries of the fleet.
@@ -154,7 +154,8 @@ impl Live {
                 if position < self.subscription.last_id {
                     let through = self.subscription.last_id;
                     let hives = self.wanted.hive_filter();
-                    let mut replay = Replay::new(self.reader.clone(), position, through, hives);
+                    let replay = Replay::new(self.reader.clone(), position, through, hives);
+                    let mut replay = Ahead::new(replay);
                     loop {
                         if self.shutdown.is_cancelled() {
                             break 'stream;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hive_contract::event::Lifecycle;
 use hive_contract::{Heartbeat, HiveId};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::reader::{ReadError, Reader};
 use super::readings::{ById, HiveFilter, Reading};
@@ -39,6 +40,44 @@ pub struct Gone {
     pub from: i64,
     /// The last.
     pub to: i64,
+}
+
+/// A replay that reads the next chunk while the last one is sent. What it reads ends with it.
+pub struct Ahead {
+    reading: JoinSet<(Replay, Result<Vec<Recorded>, ReadError>)>,
+}
+
+impl Ahead {
+    /// Begins to read.
+    #[must_use]
+    pub fn new(replay: Replay) -> Self {
+        let mut ahead = Self { reading: JoinSet::new() };
+        ahead.read(replay);
+        ahead
+    }
+
+    fn read(&mut self, mut replay: Replay) {
+        self.reading.spawn(async move {
+            let recorded = replay.next().await;
+            (replay, recorded)
+        });
+    }
+
+    /// What comes next; nothing at the end, or after an error.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn next(&mut self) -> Result<Vec<Recorded>, ReadError> {
+        let (replay, recorded) = match self.reading.join_next().await {
+            None => return Ok(Vec::new()),
+            Some(Ok(read)) => read,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        };
+        if recorded.as_ref().is_ok_and(|recorded| !recorded.is_empty()) {
+            self.read(replay);
+        }
+        recorded
+    }
 }
 
 /// Reads forward, a chunk at a time.

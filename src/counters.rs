@@ -52,7 +52,6 @@ struct Inner {
     failed_commits: AtomicU64,
     sealed_blocks: AtomicU64,
     live_samples: AtomicU64,
-    lagged_streams: AtomicU64,
 }
 
 /// How often something took how long.
@@ -113,17 +112,6 @@ impl Counters {
     /// So many samples wait to be sealed.
     pub fn live_samples(&self, samples: usize) {
         self.0.live_samples.store(samples as u64, Ordering::Relaxed);
-    }
-
-    /// A subscriber of the live feed lost its place.
-    pub fn stream_lagged(&self) {
-        add(&self.0.lagged_streams, 1);
-    }
-
-    /// How often a subscriber of the live feed lost its place.
-    #[must_use]
-    pub fn lagged_streams(&self) -> u64 {
-        read(&self.0.lagged_streams)
     }
 
     /// Heartbeats that were stored and acknowledged.

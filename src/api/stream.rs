@@ -36,7 +36,6 @@ use self::wanted::Wanted;
 use super::params::Params;
 use super::problem::ApiError;
 use crate::clock::Clock;
-use crate::counters::Counters;
 use crate::feed::{Batch, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
 use crate::history::reader::ReadError;
@@ -71,7 +70,6 @@ pub(super) async fn stream(
     State(feed): State<Feed>,
     State(registry): State<HiveRegistry>,
     State(reader): State<Reader>,
-    State(counters): State<Counters>,
     State(clock): State<Clock>,
     State(shutdown): State<CancellationToken>,
     params: Params,
@@ -86,18 +84,7 @@ pub(super) async fn stream(
         Problem::new(Code::TooManyStreams, "every place on the live feed is taken")
     })?;
     let newest = if resume.is_none() && snapshot.unwrap_or(true) { newest } else { Vec::new() };
-    let stream = Live {
-        feed,
-        subscription,
-        registry,
-        reader,
-        counters,
-        clock,
-        shutdown,
-        form,
-        wanted,
-        thin,
-    };
+    let stream = Live { feed, subscription, registry, reader, clock, shutdown, form, wanted, thin };
     let headers = [
         (header::CONTENT_TYPE, content_type(form)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
@@ -111,7 +98,6 @@ struct Live {
     subscription: Subscription,
     registry: HiveRegistry,
     reader: Reader,
-    counters: Counters,
     clock: Clock,
     shutdown: CancellationToken,
     form: Form,
@@ -212,7 +198,6 @@ impl Live {
                             self.ready_of(&batch)
                         }
                         Err(RecvError::Lagged(_)) => {
-                            self.counters.stream_lagged();
                             self.feed.rejoin(&mut self.subscription);
                             continue;
                         }

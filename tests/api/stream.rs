@@ -57,6 +57,8 @@ fn it_begins_with_the_newest_heartbeat_of_every_live_hive() {
     let a = queen.takes(&marked("a", now, 1.0));
     queen.takes(&marked("b", now, 2.0));
     let b = queen.takes(&marked("b", now + 1, 3.0));
+    // It is published a moment after that, but before anything else is taken.
+    assert!(queen.takes(&marked("b", now + 1, 3.0)).duplicate);
     let mut stream = queen.stream("");
     let next = queen.takes(&marked("a", now + 2, 4.0));
     let ids = [stream.telemetry().id, stream.telemetry().id, stream.telemetry().id];

@@ -27,7 +27,7 @@ impl Own<'_> {
             "queen_streams_lagged_total",
             Counter,
             "How often a client was too slow for the live feed, and read on from the history.",
-            self.counters.lagged_streams(),
+            self.feed.lagged(),
         );
         let hives = registry.hives();
         out.family("queen_hives", Gauge, "Hives that are known, by how recent they are.");

@@ -26,7 +26,7 @@ pub(super) fn run(fleet: &Fleet, subscribers: usize) -> Result<()> {
             let body = heartbeat(hive, fleet.workers, 0, &Clock::system().now().to_string());
             client.post("/v1/hive-heartbeat", "application/json", None, body.into()).await?;
         }
-        let before = queen.memory_mb()?;
+        let before = queen.status_mb("VmRSS:")?;
         let mut readers = tokio::task::JoinSet::new();
         for _ in 0..subscribers {
             let socket = subscribe(queen.url(), "").await?;
@@ -44,7 +44,7 @@ pub(super) fn run(fleet: &Fleet, subscribers: usize) -> Result<()> {
         if !readers.is_empty() && readers.try_join_next().is_some() {
             return Err("a stream ended".into());
         }
-        let after = queen.memory_mb()?;
+        let after = queen.status_mb("VmRSS:")?;
         let cores = (queen.cpu_seconds()? - busy_before) / WATCHED.as_secs_f64();
         println!("queen memory    {before:.0} MiB before, {after:.0} MiB with them");
         println!("queen cpu       {cores:.2} cores");

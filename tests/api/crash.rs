@@ -148,8 +148,10 @@ fn a_client_that_goes_on_after_the_last_id_sees_each_once() {
     let stream = resume(&queen, last);
     let mut end = 0;
     for (hive, next_ms) in next_ms.into_iter().enumerate() {
-        end = queen.takes(&marked(&format!("h{hive}"), next_ms + 1, 1.0)).id;
-        acknowledged.insert((hive, next_ms + 1));
+        // Beyond what may be stored without an acknowledgement.
+        let ms = next_ms + 3;
+        end = queen.takes(&marked(&format!("h{hive}"), ms, 1.0)).id;
+        acknowledged.insert((hive, ms));
     }
     read(stream, end, &mut last, &mut seen);
     let distinct: BTreeSet<_> = seen.iter().copied().collect();

@@ -10,6 +10,7 @@
 //! costs more than what they send. What comes after a silence goes at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -201,6 +202,8 @@ struct Inner {
     /// a microsecond an event; a std mutex does.
     published: Mutex<State>,
     places: Arc<Semaphore>,
+    /// How often a subscriber lost its place.
+    lagged: AtomicU64,
 }
 
 /// What was published so far.
@@ -243,7 +246,14 @@ impl Feed {
     pub fn new(max_streams: usize) -> Self {
         let (events, _) = broadcast::channel(RING_BATCHES);
         let places = Arc::new(Semaphore::new(max_streams.min(Semaphore::MAX_PERMITS)));
-        Self { inner: Arc::new(Inner { events, published: Mutex::default(), places }) }
+        Self {
+            inner: Arc::new(Inner {
+                events,
+                published: Mutex::default(),
+                places,
+                lagged: AtomicU64::new(0),
+            }),
+        }
     }
 
     fn published(&self) -> MutexGuard<'_, State> {
@@ -330,8 +340,15 @@ impl Feed {
         Some((subscription, newest))
     }
 
-    /// Joins anew at the end: what has an id up to the subscription's new last one is passed over.
+    /// How often a subscriber lost its place.
+    #[must_use]
+    pub fn lagged(&self) -> u64 {
+        self.inner.lagged.load(Ordering::Relaxed)
+    }
+
+    /// Joins anew at the end, having lost its place: what has an id up to the subscription's new last one is passed over.
     pub fn rejoin(&self, subscription: &mut Subscription) {
+        self.inner.lagged.fetch_add(1, Ordering::Relaxed);
         let mut state = self.published();
         self.send(&mut state);
         subscription.events = self.inner.events.subscribe();

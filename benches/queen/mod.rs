@@ -46,8 +46,13 @@ impl Queen {
     }
 
     pub(crate) fn peak_memory_mb(&self) -> Result<f64> {
+        self.status_mb("VmHWM:")
+    }
+
+    /// A figure of memory as the kernel names it.
+    pub(crate) fn status_mb(&self, name: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or(name)?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariant: ids grow along a stream. What has an id is sent once, or a `gap` names it.
 //!
-//! Invariant: a stream holds one chunk of the history, or one event, and what waits for the end
+//! Invariant: a stream holds two chunks of the history, or one event, and what waits for the end
 //! of its interval: at most the newest heartbeat of each hive.
 
 mod resume;
@@ -39,7 +39,7 @@ use crate::clock::Clock;
 use crate::feed::{Batch, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
 use crate::history::reader::ReadError;
-use crate::history::replay::{self, Recorded, Replay};
+use crate::history::replay::{Ahead, Gone, Recorded, Replay};
 use crate::registry::{HiveRegistry, State as HiveLiveness};
 
 /// Time between two summaries of the fleet.
@@ -125,7 +125,7 @@ impl Live {
             // What is up to this id was sent, or is not wanted.
             let mut position = self.subscription.last_id;
             if let Some(resume) = resume {
-                let (from, gap) = self.begin(resume).await;
+                let (from, gap) = self.begin(resume);
                 position = from;
                 if let Some(gap) = gap {
                     yield Ok(self.other("gap", &gap));
@@ -140,7 +140,8 @@ impl Live {
                 if position < self.subscription.last_id {
                     let through = self.subscription.last_id;
                     let hives = self.wanted.hive_filter();
-                    let mut replay = Replay::new(self.reader.clone(), position, through, hives);
+                    let replay = Replay::new(self.reader.clone(), position, through, hives);
+                    let mut replay = Ahead::new(replay);
                     loop {
                         if self.shutdown.is_cancelled() {
                             break 'stream;
@@ -164,7 +165,15 @@ impl Live {
                             break;
                         }
                         for recorded in recorded {
-                            let event = Arc::new(event(recorded));
+                            let event = match event(recorded) {
+                                Ok(event) => Arc::new(event),
+                                Err(Gone { from, to }) => {
+                                    position = to;
+                                    let reason = GapReason::Retention;
+                                    yield Ok(self.other("gap", &Gap { from, to, reason }));
+                                    continue;
+                                }
+                            };
                             position = event.id.unwrap_or(position);
                             for frame in self.ready(event) {
                                 yield Ok(frame);
@@ -210,31 +219,15 @@ impl Live {
         }
     }
 
-    /// The id after which a resumed stream goes on, and what is missing before that.
-    async fn begin(&self, resume: Resume) -> (i64, Option<Gap>) {
+    /// The id after which a resumed stream goes on, and what it is told before that.
+    fn begin(&self, resume: Resume) -> (i64, Option<Gap>) {
         let (after, last_id) = (resume.after(), self.subscription.last_id);
-        let gap = |from, to, reason| Some(Gap { from, to, reason });
-        if after > last_id {
-            // An id that was never given out here: nobody knows what its owner has seen.
-            let is_id = matches!(resume, Resume::After(_));
-            return (last_id, is_id.then(|| gap(0, last_id, GapReason::Retention)).flatten());
+        if after <= last_id {
+            return (after, None);
         }
-        let missing = loop {
-            match replay::missing(&self.reader, after).await {
-                Err(ReadError::Busy) if !self.shutdown.is_cancelled() => {
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                }
-                missing => break missing,
-            }
-        };
-        match missing {
-            Ok(None) => (after, None),
-            Ok(Some(through)) => (through, gap(after + 1, through, GapReason::Retention)),
-            Err(error) => {
-                tracing::warn!(error = %error, "a stream could not be resumed");
-                (last_id, gap(after + 1, last_id, GapReason::Lagged))
-            }
-        }
+        // An id that was never given out here: nobody knows what its owner has seen.
+        let gap = Gap { from: 0, to: last_id, reason: GapReason::Retention };
+        (last_id, matches!(resume, Resume::After(_)).then_some(gap))
     }
 
     fn is_live(&self, published: &Published) -> bool {
@@ -273,10 +266,11 @@ impl Live {
     }
 }
 
-fn event(recorded: Recorded) -> Event {
+fn event(recorded: Recorded) -> Result<Event, Gone> {
     match recorded {
-        Recorded::Heartbeat { id, heartbeat, late } => Event::durable(id, heartbeat, late),
-        Recorded::Lifecycle(event) => Event::lifecycle(event),
+        Recorded::Heartbeat { id, heartbeat, late } => Ok(Event::durable(id, heartbeat, late)),
+        Recorded::Lifecycle(event) => Ok(Event::lifecycle(event)),
+        Recorded::Gone(gone) => Err(gone),
     }
 }
 

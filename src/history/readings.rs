@@ -25,6 +25,8 @@ use super::reader::{Read, ReadError, Reader};
 
 /// The most readings in one chunk.
 pub const CHUNK_READINGS: i64 = 1024;
+/// Readings in the first chunk by id, which somebody waits for; each next one has twice as many.
+const FIRST_READINGS: i64 = 64;
 /// The most workers in one chunk: a few MiB.
 pub const CHUNK_WORKERS: i64 = 8192;
 /// The first stretch of time (ms) that is looked at; it then follows what is found.
@@ -237,6 +239,8 @@ pub struct ById {
     through: i64,
     filter: Option<HiveFilter>,
     window_us: i64,
+    /// Readings in the next chunk.
+    chunk: i64,
     names: Names,
 }
 
@@ -244,14 +248,19 @@ impl ById {
     /// Readings with an id above `after` up to `through`.
     #[must_use]
     pub fn new(reader: Reader, after: i64, through: i64, filter: Option<HiveFilter>) -> Self {
-        let (window_us, names) = (FIRST_WINDOW_US, Names::default());
-        Self { reader, after, through, filter, window_us, names }
+        let (window_us, chunk, names) = (FIRST_WINDOW_US, FIRST_READINGS, Names::default());
+        Self { reader, after, through, filter, window_us, chunk, names }
     }
 
     /// The id up to which readings were given.
     #[must_use]
     pub fn after(&self) -> i64 {
         self.after
+    }
+
+    /// Passes over what has an id up to this.
+    pub fn pass(&mut self, id: i64) {
+        self.after = self.after.max(id);
     }
 
     /// The next readings; none when there is none up to `through` yet.
@@ -267,6 +276,7 @@ impl ById {
             let readings = content::read(&entries, &mut self.names, &mut read).await;
             let readings = readings.map_err(|error| read.error(error))?;
             self.after = after;
+            self.chunk = (self.chunk * 2).min(CHUNK_READINGS);
             read.end().await;
             if !readings.is_empty() {
                 return Ok(readings);
@@ -291,17 +301,17 @@ impl ById {
                 self.after,
                 until,
                 hives,
-                CHUNK_READINGS
+                self.chunk
             )
             .fetch_all(&mut *connection)
             .await?;
             let found = entries.len() as i64;
-            if found == CHUNK_READINGS {
+            if found == self.chunk {
                 let covered = entries.last().map_or(0, |last| last.id - self.after);
                 self.window_us = covered.saturating_mul(2).max(1);
                 return Ok(entries);
             }
-            if found * 2 < CHUNK_READINGS {
+            if found * 2 < self.chunk {
                 self.window_us = self.window_us.saturating_mul(2);
             }
             if found > 0 {

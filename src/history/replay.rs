@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hive_contract::event::Lifecycle;
 use hive_contract::{Heartbeat, HiveId};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::reader::{ReadError, Reader};
 use super::readings::{ById, HiveFilter, Reading};
@@ -28,6 +29,55 @@ pub enum Recorded {
     },
     /// An event; it has an id.
     Lifecycle(Lifecycle),
+    /// What the history has no more.
+    Gone(Gone),
+}
+
+/// Ids of which the history has not everything any more. Both inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// The first.
+    pub from: i64,
+    /// The last.
+    pub to: i64,
+}
+
+/// A replay that reads the next chunk while the last one is sent. What it reads ends with it.
+pub struct Ahead {
+    reading: JoinSet<(Replay, Result<Vec<Recorded>, ReadError>)>,
+}
+
+impl Ahead {
+    /// Begins to read.
+    #[must_use]
+    pub fn new(replay: Replay) -> Self {
+        let mut ahead = Self { reading: JoinSet::new() };
+        ahead.read(replay);
+        ahead
+    }
+
+    fn read(&mut self, mut replay: Replay) {
+        self.reading.spawn(async move {
+            let recorded = replay.next().await;
+            (replay, recorded)
+        });
+    }
+
+    /// What comes next; nothing at the end, or after an error.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn next(&mut self) -> Result<Vec<Recorded>, ReadError> {
+        let (replay, recorded) = match self.reading.join_next().await {
+            None => return Ok(Vec::new()),
+            Some(Ok(read)) => read,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        };
+        if recorded.as_ref().is_ok_and(|recorded| !recorded.is_empty()) {
+            self.read(replay);
+        }
+        recorded
+    }
 }
 
 /// Reads forward, a chunk at a time.
@@ -58,11 +108,20 @@ impl Replay {
     /// # Errors
     /// The history cannot be read.
     pub async fn next(&mut self) -> Result<Vec<Recorded>, ReadError> {
-        let readings = self.readings.next().await?;
+        let place = self.told;
+        let mut readings = self.readings.next().await?;
         let through = readings.last().map_or(self.through, |last| last.id);
         let mut events = self.events(through).await?;
         self.look_up(&readings).await?;
         let mut recorded = Vec::with_capacity(readings.len() + events.len());
+        // What goes after the readings were read was still among them.
+        if let Some(to) = self.missing(place).await? {
+            recorded.push(Recorded::Gone(Gone { from: place + 1, to }));
+            readings.retain(|reading| reading.id > to);
+            events.retain(|event| event.id > Some(to));
+            self.told = to.max(through);
+            self.readings.pass(to);
+        }
         for Reading { id, heartbeat, .. } in readings {
             while let Some(event) = events.pop_front_if(|event| event.id < Some(id)) {
                 recorded.push(Recorded::Lifecycle(event));
@@ -135,18 +194,16 @@ impl Replay {
         }
         Ok(())
     }
-}
 
-/// Up to which id something is gone that was recorded after an id, if anything is.
-///
-/// # Errors
-/// The history cannot be read.
-pub async fn missing(reader: &Reader, after: i64) -> Result<Option<i64>, ReadError> {
-    let mut read = reader.begin().await?;
-    let through = sqlx::query_file_scalar!("queries/missing_through.sql", after)
-        .fetch_one(&mut *read)
-        .await
-        .map_err(|error| read.error(error))?;
-    read.end().await;
-    Ok((through > 0).then_some(through))
+    /// Up to which id something is gone that was recorded after an id, if anything is.
+    async fn missing(&self, after: i64) -> Result<Option<i64>, ReadError> {
+        let mut read = self.reader.begin().await?;
+        let gone = sqlx::query_file_scalar!("queries/missing_through.sql", after)
+            .fetch_one(&mut *read)
+            .await
+            .map_err(|error| read.error(error))?;
+        read.end().await;
+        let to = gone.min(self.through);
+        Ok((to > after).then_some(to))
+    }
 }

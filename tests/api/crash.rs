@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::client::{Client, JSON, NDJSON};
 use crate::support::heartbeat::{heartbeat, marked, now_ms, worker};
+use crate::support::stream::Stream;
 use crate::support::wait::eventually;
 use crate::support::{Home, Queen};
 
@@ -20,7 +21,7 @@ const ENOUGH: usize = 150;
 
 /// The readings of one hive, each one millisecond after the other; the odd hives send them
 /// in threes.
-fn send_until_she_is_gone(
+pub(crate) fn send_until_she_is_gone(
     client: &Client,
     hive: &str,
     next_ms: &mut i64,
@@ -89,6 +90,78 @@ fn nothing_acknowledged_is_lost_and_nothing_is_doubled() {
     }
     assert_each_is_there_once(&queen, &acknowledged);
     assert_eq!(queen.value("PRAGMA integrity_check"), "ok");
+}
+
+/// Reads a stream until it ends or breaks, or until something with this id came.
+fn read(mut stream: Stream, until: i64, last: &mut i64, seen: &mut Vec<(usize, i64)>) {
+    while let Ok(Some(frame)) = stream.try_frame() {
+        assert_ne!(frame.event, "gap", "{}", frame.text);
+        let Some(id) = frame.id else { continue };
+        assert!(id > *last, "{id} comes after {last}");
+        *last = id;
+        let of = |name: &str| frame.data[name].as_str().unwrap();
+        let hive = of("hive_id").strip_prefix('h').unwrap().parse().unwrap();
+        let timestamp: chrono::DateTime<chrono::Utc> = of("timestamp").parse().unwrap();
+        seen.push((hive, timestamp.timestamp_millis()));
+        if id >= until {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_client_that_goes_on_after_the_last_id_sees_each_once() {
+    let home = Home::new();
+    let mut next_ms = [now_ms() - 600_000; HIVES];
+    let mut acknowledged: BTreeSet<(usize, i64)> = BTreeSet::new();
+    let (mut seen, mut last) = (Vec::new(), 0);
+    let resume = |queen: &Queen, last: i64| {
+        let header = [("last-event-id", last.to_string())];
+        let header = header.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Stream::open(&queen.client(), "?event=heartbeat", &header)
+    };
+    for _ in 0..2 {
+        let queen = home.start(SEALING);
+        let (count, stream) = (AtomicUsize::new(0), resume(&queen, last));
+        let (report, reports) = channel();
+        thread::scope(|scope| {
+            scope.spawn(|| read(stream, i64::MAX, &mut last, &mut seen));
+            for (hive, next_ms) in next_ms.iter_mut().enumerate() {
+                let (client, count, report) = (queen.client(), &count, report.clone());
+                scope.spawn(move || {
+                    let (name, bulk) = (format!("h{hive}"), hive % 2 == 1);
+                    send_until_she_is_gone(&client, &name, next_ms, bulk, |ms| {
+                        report.send((hive, ms)).unwrap();
+                        count.fetch_add(1, Ordering::Relaxed);
+                    });
+                });
+            }
+            eventually("enough is acknowledged", || {
+                (count.load(Ordering::Relaxed) >= ENOUGH).then_some(())
+            });
+            queen.kill();
+        });
+        drop(report);
+        acknowledged.extend(reports);
+    }
+    let queen = home.start(SEALING);
+    let stream = resume(&queen, last);
+    let mut end = 0;
+    for (hive, next_ms) in next_ms.into_iter().enumerate() {
+        // Beyond what may be stored without an acknowledgement.
+        let ms = next_ms + 3;
+        end = queen.takes(&marked(&format!("h{hive}"), ms, 1.0)).id;
+        acknowledged.insert((hive, ms));
+    }
+    read(stream, end, &mut last, &mut seen);
+    let distinct: BTreeSet<_> = seen.iter().copied().collect();
+    assert_eq!(distinct.len(), seen.len(), "nothing is seen twice");
+    let stored: BTreeSet<_> =
+        queen.rows("SELECT hive, ts_ms FROM hive_heartbeats").iter().map(reading).collect();
+    assert_eq!(distinct, stored);
+    let missed: Vec<_> = acknowledged.difference(&distinct).collect();
+    assert!(missed.is_empty(), "missed: {missed:?}");
+    assert!(acknowledged.len() >= 2 * ENOUGH);
 }
 
 #[track_caller]

@@ -7,7 +7,7 @@
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
 //! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`], [`metrics`], [`grafana`];
-//! - the live feed: [`stream`], [`filters`], [`resume`];
+//! - the live feed: [`stream`], [`filters`], [`resume`], [`replays`], [`browser`];
 //! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
 //!   [`outage`], [`shutdown`], [`files`];
@@ -24,6 +24,7 @@ mod adhoc;
 mod availability;
 mod backup;
 mod bodies;
+mod browser;
 mod bulk;
 mod collector;
 mod contract;
@@ -49,6 +50,7 @@ mod outage;
 mod pages;
 mod pressure;
 mod problems;
+mod replays;
 mod restart;
 mod resume;
 mod route;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::heartbeat::{heartbeat, marked, now_ms, wire, worker};
+use crate::support::stream::Stream;
 use crate::support::wait::eventually;
 use crate::support::{Home, Queen};
 
@@ -56,6 +57,8 @@ fn it_begins_with_the_newest_heartbeat_of_every_live_hive() {
     let a = queen.takes(&marked("a", now, 1.0));
     queen.takes(&marked("b", now, 2.0));
     let b = queen.takes(&marked("b", now + 1, 3.0));
+    // It is published a moment after that, but before anything else is taken.
+    assert!(queen.takes(&marked("b", now + 1, 3.0)).duplicate);
     let mut stream = queen.stream("");
     let next = queen.takes(&marked("a", now + 2, 4.0));
     let ids = [stream.telemetry().id, stream.telemetry().id, stream.telemetry().id];
@@ -140,38 +143,79 @@ fn beyond_the_last_place_there_is_a_503_until_one_is_free() {
     });
 }
 
-/// Posts so much that a reader who does not read loses its place, then reads all of it.
+/// Lets a stream that nobody reads fall behind: what fills the buffers between the queen and her
+/// reader, and then more batches than the feed keeps. Gives the time of the last heartbeat.
+fn leave_behind(queen: &Queen, start: i64) -> i64 {
+    let large: Vec<Value> = (0..1000).map(|i| padded("h", start + i, 16)).collect();
+    assert_eq!(queen.takes_lines(&large), (1000, 0));
+    // 32 at once are a batch, and 128 of these are kept.
+    for part in 1..6 {
+        let small: Vec<Value> =
+            (0..1000).map(|i| heartbeat("h", start + part * 1000 + i)).collect();
+        assert_eq!(queen.takes_lines(&small), (1000, 0));
+    }
+    start + 5999
+}
+
+fn lagged(queen: &Queen) -> bool {
+    let metrics = queen.get("/metrics");
+    metrics.text().lines().any(|line| line == "queen_streams_lagged_total 1")
+}
+
 #[test]
 fn a_reader_that_is_too_slow_gets_all_of_it_from_the_history() {
     let queen = Queen::start();
-    let mut slow = queen.stream("?snapshot=false");
-    let last = now_ms();
-    for batch in 0..8 {
-        let lines: Vec<Value> =
-            (0..1000).map(|i| padded("h", last - 9_000 + batch * 1000 + i)).collect();
-        assert_eq!(queen.takes_lines(&lines), (1000, 0));
-    }
-    let end = queen.takes(&marked("h", last, 1.0));
+    let mut slow = queen.stream("?snapshot=false&event=heartbeat");
+    let last = leave_behind(&queen, now_ms() - 9_000);
+    let mut received = vec![];
+    let mut next = |slow: &mut Stream| {
+        let frame = slow.frame().unwrap();
+        assert_eq!(frame.event, "heartbeat");
+        received.push(frame.id.unwrap());
+        received.last().copied()
+    };
+    next(&mut slow);
+    // What it reads from the history, and what comes meanwhile.
+    let end = queen.takes(&marked("h", last + 1, 1.0));
+    while next(&mut slow) != Some(end.id) {}
+    let next_one = queen.takes(&marked("h", last + 2, 1.0));
+    assert_eq!(next(&mut slow), Some(next_one.id), "and then it follows");
     let ids = queen.figures("SELECT id FROM hive_heartbeats ORDER BY id");
     let ids: Vec<i64> = ids.into_iter().map(|id| id as i64).collect();
-    let mut received = vec![];
-    while received.last() != Some(&end.id) {
-        received.push(
-            slow.until("no gap", |frame| {
-                assert_ne!(frame.event, "gap");
-                frame.data["type"] == "hive_telemetry"
-            })
-            .id
-            .unwrap(),
-        );
-    }
     assert_eq!(received, ids);
+    assert!(lagged(&queen), "it had lost its place");
 }
 
-/// A heartbeat of some size: the buffers between the queen and her reader hold few of them.
-fn padded(hive: &str, ms: i64) -> Value {
+#[test]
+fn what_is_gone_before_a_slow_reader_comes_to_it_is_named() {
+    let queen = Queen::with(&["--seal-after", "1s"]);
+    let mut slow = queen.stream("?snapshot=false&event=heartbeat");
+    let last = leave_behind(&queen, now_ms() - 9_000);
+    queen.until_sealed();
+    let ids = queen.figures("SELECT id FROM hive_heartbeats ORDER BY id");
+    let ids: Vec<i64> = ids.into_iter().map(|id| id as i64).collect();
+    // As retention leaves it.
+    queen.rows("UPDATE blocks SET raw = 0; DELETE FROM samples; DELETE FROM heartbeats; DELETE FROM gpu_samples");
+    let end = queen.takes(&marked("h", last + 1, 1.0)).id;
+    let mut received = vec![];
+    let gap = slow.until("a gap", |frame| {
+        received.extend(frame.id);
+        frame.event == "gap"
+    });
+    let from = received.last().unwrap() + 1;
+    let expected =
+        json!({"type": "gap", "from": from, "to": ids.last().unwrap(), "reason": "retention"});
+    assert_eq!(gap.data, expected);
+    assert_eq!(received, ids[..received.len()]);
+    assert_eq!(slow.frame().unwrap().id, Some(end));
+    assert!(lagged(&queen), "it had lost its place");
+}
+
+/// A heartbeat of some size, in KiB: the buffers between the queen and her reader hold few of them.
+fn padded(hive: &str, ms: i64, size: usize) -> Value {
     let mut heartbeat = heartbeat(hive, ms);
-    heartbeat["gpus"] = json!([{"name": "x".repeat(1024), "state": "y".repeat(1024)}]);
+    let gpu = |index| json!({"index": index, "state": "y".repeat(1024)});
+    heartbeat["gpus"] = (0..size).map(gpu).collect();
     heartbeat
 }
 
@@ -183,7 +227,7 @@ fn a_slow_reader_holds_up_nobody() {
     let now = now_ms();
     for batch in 0..4 {
         let lines: Vec<Value> =
-            (0..1000).map(|i| padded("h", now - 5_000 + batch * 1000 + i)).collect();
+            (0..1000).map(|i| padded("h", now - 5_000 + batch * 1000 + i, 2)).collect();
         assert_eq!(queen.takes_lines(&lines), (1000, 0));
         for i in 0..1000 {
             assert_eq!(quick.telemetry().data["timestamp"], wire(now - 5_000 + batch * 1000 + i));

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod heartbeat;
 pub(crate) mod process;
 pub(crate) mod queen;
+pub(crate) mod relay;
 pub(crate) mod session;
 pub(crate) mod sqlite;
 pub(crate) mod stream;

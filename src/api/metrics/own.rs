@@ -23,6 +23,12 @@ impl Own<'_> {
         self.write_storage(out);
         let streams = self.feed.streams();
         out.single("queen_streams", Gauge, "Clients on the live feed.", streams);
+        out.single(
+            "queen_streams_lagged_total",
+            Counter,
+            "How often a client was too slow for the live feed, and read on from the history.",
+            self.feed.lagged(),
+        );
         let hives = registry.hives();
         out.family("queen_hives", Gauge, "Hives that are known, by how recent they are.");
         for (state, name) in

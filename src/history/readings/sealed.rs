@@ -19,6 +19,9 @@ use super::Entry;
 use super::content::Moment;
 use crate::history::codec::{Figures, GpuRow, NodeRow, Rows, SampleRow, WorkerGpuRow};
 
+/// Readings of one hive that are no further apart (ms) are read together.
+const NEAR_MS: i64 = 5000;
+
 /// Reads what stands at sealed entries. What cannot be read is missing afterwards.
 pub(super) async fn read(
     sealed: &[&Entry],
@@ -68,7 +71,9 @@ fn leave_out(hive: i64, rows: &mut HashMap<Moment, Rows>) {
 
 /// The stretches of blocks that hold the entries, each [block, hive, first, last], as JSON.
 ///
-/// In the order of time a hive's entries follow each other without a gap and are one stretch.
+/// In the order of time a hive's entries follow each other without a gap and are one stretch. In
+/// another order those near each other are, though one between them may not be asked for: to read
+/// it costs less than to look for each by itself.
 fn stretches(sealed: &[&Entry]) -> String {
     let mut stretches: BTreeMap<(Option<i64>, i64), Vec<i64>> = BTreeMap::new();
     for entry in sealed {
@@ -76,10 +81,10 @@ fn stretches(sealed: &[&Entry]) -> String {
     }
     let by_time = sealed.is_sorted_by_key(|entry| entry.ts);
     let mut list = Vec::new();
-    for ((block, hive), times) in stretches {
-        match (times.first(), times.last()) {
-            (Some(first), Some(last)) if by_time => list.push(json!([block, hive, first, last])),
-            _ => list.extend(times.iter().map(|ts| json!([block, hive, ts, ts]))),
+    for ((block, hive), mut times) in stretches {
+        times.sort_unstable();
+        for near in times.chunk_by(|ts, next| by_time || next - ts <= NEAR_MS) {
+            list.push(json!([block, hive, near.first(), near.last()]));
         }
     }
     serde_json::Value::from(list).to_string()

@@ -1,6 +1,6 @@
 //! A reader of the live feed. It reads only when asked, so a test can also be a slow reader.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -32,23 +32,30 @@ impl Stream {
         Self { head, body: BufReader::new(body) }
     }
 
-    /// The next line; none at the end of the stream.
-    pub(crate) fn line(&mut self) -> Option<String> {
+    /// The next line; none at the end of the stream. An error where the connection broke.
+    fn try_line(&mut self) -> io::Result<Option<String>> {
         let mut line = String::new();
-        match self.body.read_line(&mut line) {
-            Ok(0) => None,
-            Ok(_) => Some(line.trim_end_matches('\n').into()),
-            Err(error) => panic!("the stream broke: {error}"),
+        if self.body.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        match line.strip_suffix('\n') {
+            Some(line) => Ok(Some(line.into())),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
-    /// The next frame; none at the end of the stream.
-    pub(crate) fn frame(&mut self) -> Option<Frame> {
+    /// The next line; none at the end of the stream.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        self.try_line().unwrap_or_else(|error| panic!("the stream broke: {error}"))
+    }
+
+    /// The next frame; none at the end of the stream. An error where the connection broke: what
+    /// came of a frame then is no frame.
+    pub(crate) fn try_frame(&mut self) -> io::Result<Option<Frame>> {
         let mut frame = Frame::default();
-        loop {
-            let line = self.line()?;
+        while let Some(line) = self.try_line()? {
             if line.is_empty() {
-                return Some(frame);
+                return Ok(Some(frame));
             }
             match line.split_once(": ") {
                 Some(("id", id)) => frame.id = Some(id.parse().unwrap()),
@@ -61,6 +68,12 @@ impl Stream {
             }
             frame.lines.push(line);
         }
+        Ok(None)
+    }
+
+    /// The next frame; none at the end of the stream.
+    pub(crate) fn frame(&mut self) -> Option<Frame> {
+        self.try_frame().unwrap_or_else(|error| panic!("the stream broke: {error}"))
     }
 
     /// The next frame that satisfies a condition.

@@ -13,6 +13,7 @@ seconds=${2:-60}
 shift $(($# < 2 ? $# : 2))
 gpus=${GPUS:-8}
 churn=${CHURN:-0}
+restarts=0
 cargo build --release --quiet --workspace --bins
 cargo build --release --quiet -p fake-nvml
 work=$(mktemp -d)
@@ -56,8 +57,9 @@ until [ "$(cat "$root"/rbee.slice/llm/*/cgroup.procs 2>/dev/null | wc -l)" -eq $
 done
 
 # Every process of worker N sits on GPU N modulo GPUS, works 5 % of the time and holds 1 GiB.
+# A cgroup can vanish while it is read.
 gpu_processes() {
-  grep -H . "$root"/rbee.slice/llm/*/cgroup.procs 2>/dev/null | sed 's,^.*/\([0-9]*\)/cgroup.procs:,\1 ,'
+  { grep -H . "$root"/rbee.slice/llm/*/cgroup.procs 2>/dev/null || true; } | sed 's,^.*/\([0-9]*\)/cgroup.procs:,\1 ,'
 }
 tell_gpus() {
   gpu_processes | awk -v gpus="$gpus" '
@@ -102,7 +104,7 @@ for second in $(seq "$seconds"); do
   [ -z "$exporter" ] || curl -s 127.0.0.1:19100/metrics >/dev/null
   for _ in $(seq "$churn"); do
     instance=$((++restarts % workers + 1))
-    echo 1 >"$root/rbee.slice/llm/$instance/cgroup.kill"
+    { echo 1 >"$root/rbee.slice/llm/$instance/cgroup.kill"; } 2>/dev/null || true
     start "$instance"
   done
   [ "$churn" -eq 0 ] || tell_gpus

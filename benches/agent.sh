@@ -105,6 +105,11 @@ for second in $(seq "$seconds"); do
   for _ in $(seq "$churn"); do
     instance=$((++restarts % workers + 1))
     { echo 1 >"$root/rbee.slice/llm/$instance/cgroup.kill"; } 2>/dev/null || true
+    # Its name is free when its cgroup is gone.
+    for _ in {1..200}; do
+      [ -d "$root/rbee.slice/llm/$instance" ] || break
+      sleep 0.01
+    done
     start "$instance"
   done
   [ "$churn" -eq 0 ] || tell_gpus

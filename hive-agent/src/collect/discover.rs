@@ -23,6 +23,7 @@ use hive_contract::{Group, Instance};
 use super::Scan;
 use super::cgroup::{self, SLICE, Tree};
 use super::place::{Extent, Member, Place};
+use super::process::parse_stat;
 use super::server::{self, MAX_CMDLINE, Role, Server};
 
 mod census;
@@ -195,9 +196,17 @@ impl Discovery {
                 && !found.is_ignored
                 && (&found.group, &found.instance) == (&group, &instance)
         };
-        let instance = match self.found.iter().any(is_taken) {
-            true => rules::with_pid(&instance, pid),
-            false => instance,
+        let holder = self.found.iter().find(|&entry| is_taken(entry));
+        let holder = holder.map(|(&other, found)| (other, found.started_ticks));
+        let instance = match holder {
+            None => instance,
+            // It was killed and started again: the old process is settled, so its end would be
+            // noticed late.
+            Some((other, started_ticks)) if has_ended(other, started_ticks, scan) => {
+                self.found.remove(&other);
+                instance
+            }
+            Some(_) => rules::with_pid(&instance, pid),
         };
         let (measured, members) = (Measured::Undecided, Arc::default());
         self.found.insert(
@@ -302,6 +311,16 @@ impl Discovery {
             && processes.pids.iter().all(belongs)
             && !processes.is_cut;
         is_alone.then_some(Measured::AtCgroup { dir, inode })
+    }
+}
+
+/// Whether a process is gone, a zombie, or another one with the same PID.
+fn has_ended(pid: u32, started_ticks: u64, scan: &mut Scan<'_>) -> bool {
+    let path = scan.proc_root.join(pid.to_string()).join("stat");
+    match scan.buffer.read_once(&path, MAX_CMDLINE) {
+        Ok(text) => parse_stat(text)
+            .is_some_and(|stat| stat.is_zombie || stat.started_ticks != started_ticks),
+        Err(error) => super::file::is_gone(&error),
     }
 }
 

@@ -148,6 +148,24 @@ fn a_server_that_closes_each_connection_is_asked_over_new_ones() {
     server.ask_until(&mut inquiry, command, |answer| running(answer, 1.0));
 }
 
+/// What llama.cpp's server of ggml 0.25.3 said with two slots and three requests.
+#[test]
+fn a_real_llama_server_is_understood() {
+    let say = |command: &str, body: &'static str, expected: Figures| {
+        let server = Server::start(move |_, stream| {
+            let length = body.len();
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+        });
+        server.asked(command, |answer| answer.as_ref().is_ok_and(|figures| *figures == expected));
+    };
+    let running = Figures { running: Some(2.0), ..Figures::default() };
+    let slots = include_str!("fixtures/llama-server-slots.json");
+    say("llama-server -m a", slots, running);
+    let with_waiting = Figures { waiting: Some(1.0), ..running };
+    let metrics = include_str!("fixtures/llama-server-metrics.txt");
+    say("llama-server -m a --metrics", metrics, with_waiting);
+}
+
 #[test]
 fn each_way_to_misbehave_has_its_sentence() {
     let silent = Server::start(|_, _| {});

@@ -277,6 +277,26 @@ fn a_pid_that_is_used_again_is_another_process() {
 }
 
 #[test]
+fn a_server_that_is_started_again_keeps_its_name() {
+    let machine = Machine::mounted();
+    machine.server(10, 1, "/user.slice", "llama-server -m a.gguf --port 81");
+    let mut collector = machine.collector();
+    machine.collect_after(&mut collector, 1);
+    // Settled, so that it is read seldom; then killed, and nobody has asked how it ended.
+    machine.collect_after(&mut collector, 60);
+    machine.write("proc/10/stat", "10 (x) Z 1 1 1 0 -1 0 0 0 0 0 5 0 0 0 20 0 1 0 99900 0\n");
+    machine.server(11, 1, "/user.slice", "llama-server -m a.gguf --port 81");
+    let heartbeat = machine.collect_after(&mut collector, 2);
+    assert_eq!(names(&heartbeat), ["llama-server/81"]);
+    assert_eq!(pids(&heartbeat), [11]);
+
+    // One that runs keeps it.
+    machine.server(12, 1, "/user.slice", "llama-server -m a.gguf --port 81");
+    let heartbeat = machine.collect_after(&mut collector, 2);
+    assert_eq!(names(&heartbeat), ["llama-server/81", "llama-server/81@pid-12"]);
+}
+
+#[test]
 fn a_script_that_turns_into_a_server_is_noticed() {
     let machine = Machine::mounted();
     machine.server(10, 1, "/user.slice", "bash entry.sh");

@@ -125,16 +125,17 @@ fn disk_full_costs_an_agent_nothing() {
 #[test]
 fn disk_floor_drops_the_oldest_single_readings_and_tells() {
     let home = Home::new();
-    let disk = SmallDisk::below(&home, 64);
-    let queen = home.start(&["--min-free-disk", "40MiB", "--seal-after", "1s"]);
+    let disk = SmallDisk::below(&home, 192);
+    let queen = home.start(&["--min-free-disk", "160MiB", "--seal-after", "1s"]);
     let start = now_ms() - 3_600_000;
     let mut next = start;
     let told = "SELECT count(*) FROM events WHERE kind = 'history_dropped'";
     eventually("some have gone", || {
-        // About 1 MiB in the file, and sealed before the next.
-        let lines: Vec<_> = (0..1000).map(|n| large(next + n)).collect();
-        assert_eq!(queen.takes_lines(&lines), (1000, 0));
-        next += 1000;
+        for _ in 0..4 {
+            let lines: Vec<_> = (0..1000).map(|n| large(next + n)).collect();
+            assert_eq!(queen.takes_lines(&lines), (1000, 0));
+            next += 1000;
+        }
         queen.until_sealed();
         (queen.value(told) != 0.0).then_some(())
     });

@@ -23,9 +23,10 @@ fn refuses_and_recovers(orders: &str, reason: &str) {
     queen.takes(&marked("h", now, 1.0));
     assert!(stream.telemetry().id.is_some());
     disk.does(orders);
+    refuses(&queen, now + 1);
+    assert_eq!(stream.telemetry().id, None, "it is shown, and not durable");
     for _ in 0..3 {
         refuses(&queen, now + 1);
-        assert_eq!(stream.telemetry().id, None, "it is shown, and not durable");
     }
     assert_eq!(queen.workers("")[0]["cpu_pct"], 2.0);
     let readiness = queen.get("/readyz");

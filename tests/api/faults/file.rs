@@ -109,7 +109,7 @@ fn database_corrupt_while_she_runs_is_said_and_the_rest_goes_on() {
     queen.says("the history cannot be read");
     assert_eq!(queen.get("/healthz").status, 200);
     queen.takes(&marked("other", now_ms(), 1.0));
-    assert_eq!(queen.worker_keys(""), ["other/llm/8080", "h/llm/8080"]);
+    assert_eq!(queen.worker_keys("?hive=other"), ["other/llm/8080"]);
     assert_eq!(queen.get("/v1/history/query?metric=hives_online&start=-1m").status, 200);
 }
 

@@ -4,7 +4,8 @@
 //! gathered while she was away follows in order, in compressed bulk, with a rest after each
 //! request that is about twice as long as the queen took for it: a queen who has much to do is
 //! asked less. While she does not answer, a try is made after waits that grow from 0.25 s to
-//! 30 s; while she only refuses the past, the present goes on. While the present is ahead of her
+//! 30 s; while she answers that she can store nothing, the present is offered at the pace that she
+//! asks for, since she shows it all the same; while she only refuses the past, the present goes on. While the present is ahead of her
 //! clock nothing is sent: which of the two clocks is wrong shows when she takes it again.
 //!
 //! Invariant: a heartbeat leaves the spool only after an answer about it: acknowledged, or
@@ -164,7 +165,11 @@ impl Delivery {
 
     fn try_later(&mut self, reason: &str, retry_after: Option<Duration>) {
         self.went_down(reason);
-        self.next = Instant::now() + self.backoff.next(retry_after);
+        let wait = match retry_after {
+            Some(wait) => Backoff::asked(wait),
+            None => self.backoff.next(None),
+        };
+        self.next = Instant::now() + wait;
     }
 
     async fn send_bulk(&mut self) {

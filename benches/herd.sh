@@ -32,7 +32,7 @@ start() {
 ask() { sqlite3 -cmd ".timeout 10000" "$work/queen.db" "$1"; }
 
 start 127.0.0.1:0
-target/release/hive-agent simulate --queen "$url" --hives "$agents" --workers 4 --interval "$interval" \
+HIVE_AGENT_LOG=error target/release/hive-agent simulate --queen "$url" --hives "$agents" --workers 4 --interval "$interval" \
   --duration $((10 + outage + after))s --spool-dir "$spools" --quiet --json "$@" >"$work/report" &
 fleet=$!
 sleep 10

@@ -30,7 +30,7 @@ url=$(sed -n 's/.*listens on //p' "$work/out")
 mkdir "$work/spool" "$work/spools"
 "$bin/hive-agent" run --queen "$url" --hive-id here --spool-dir "$work/spool" 2>"$work/agent" &
 agent=$!
-"$bin/hive-agent" simulate --queen "$url" --hives "$hives" --workers 8 --spool-dir "$work/spools" \
+HIVE_AGENT_LOG=error "$bin/hive-agent" simulate --queen "$url" --hives "$hives" --workers 8 --spool-dir "$work/spools" \
   --duration "$((minutes * 60))s" --quiet --json >"$work/report" &
 fleet=$!
 

@@ -84,7 +84,7 @@ fn agent_killed_again_and_again_keeps_what_it_had_written_down() {
         let begun = now_ms();
         let mut agent = agent(&url, &spool);
         // Some of them in the middle of a write.
-        until_more(&spool, 600 + fastrand::u64(..600));
+        until_more(&spool, 1500 + fastrand::u64(..1500));
         agent.kill();
         lives.push((begun, now_ms()));
     }

@@ -21,9 +21,10 @@ const QUEUE_BYTES: usize = 32 << 20;
 /// A heartbeat waits for the disk in steps of this. Steps are counted, not the time: a pause of the
 /// whole process is one step, and is not taken for a slow disk.
 const STEP: Duration = Duration::from_millis(500);
-/// After so many steps, 4 s, the disk counts as slow, and the heartbeat as not stored: below the
-/// 5 s in which an agent wants its answer. While it is slow, one step is waited.
-const PATIENCE: u32 = 8;
+/// After so many steps, 3 s, the disk counts as slow, and the heartbeat as not stored: the agent can
+/// send its next one before the hive counts as silent, after 5 s. While it is slow, one step is
+/// waited.
+const PATIENCE: u32 = 6;
 
 /// What became of a heartbeat that is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

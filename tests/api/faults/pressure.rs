@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::bad_disk::BadDisk;
+use super::outage;
 use crate::support::Queen;
 use crate::support::client::{JSON, Reply};
 use crate::support::heartbeat::{heartbeat, marked, now_ms};
@@ -74,7 +75,7 @@ fn disk_slow_refuses_and_the_live_view_goes_on_and_recovers_by_itself() {
     }
     let reply = queen.get("/readyz");
     assert_eq!(reply.status, 503);
-    assert!(reply.text().contains("nothing was stored for 4s"), "{}", reply.text());
+    assert!(reply.text().contains("nothing was stored for 3s"), "{}", reply.text());
     assert_eq!(queen.get("/healthz").status, 200);
     assert_eq!(queen.hive("h")["state"], "live");
 
@@ -94,6 +95,26 @@ fn disk_slow_refuses_and_the_live_view_goes_on_and_recovers_by_itself() {
     assert_eq!(kinds(&queen), ["hive_online", "storage_degraded", "storage_recovered"]);
     // Who comes now sees the newest, not the last that was stored.
     assert_eq!(queen.stream("").telemetry().data["workers"][0]["cpu_pct"], 4.0);
+}
+
+#[test]
+fn disk_slow_makes_no_hive_silent_and_leaves_no_hole() {
+    let disk = BadDisk::new();
+    let queen = disk.start(&[]);
+    let spool = tempfile::tempdir().unwrap();
+    let agent = outage::agent(queen.url(), spool.path());
+    let spooled = || queen.get("/v1/hives/h").json()["agent"]["spooled"].as_f64();
+    eventually("heartbeats come", || (spooled()? == 0.0).then_some(()));
+    disk.does("hold");
+    eventually("they wait at the agent", || {
+        let hive = queen.hive("h");
+        assert_eq!((&hive["state"], &hive["silences"]), (&"live".into(), &0.into()));
+        (spooled()? > 120.0).then_some(())
+    });
+    disk.does("");
+    outage::until_caught_up(&queen, 120.0);
+    outage::assert_no_hole(&queen);
+    drop(agent);
 }
 
 #[test]

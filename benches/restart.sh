@@ -29,14 +29,15 @@ start() {
   until [ "$(curl -s -o /dev/null -w '%{http_code}' "$url/readyz")" = 200 ]; do sleep 0.002; done
   took=$(($(now_ms) - begun))
 }
+# In the program's own place, so that it can be ended by its number.
 simulate() {
-  target/release/hive-agent simulate --queen "$url" --hives 200 --workers 32 --quiet "$@" \
+  exec target/release/hive-agent simulate --queen "$url" --hives 200 --workers 32 --quiet "$@" \
     >"$work/report" 2>>"$work/log"
 }
 
 if [ ! -e "$database" ]; then
   start --durability normal --seal-after 5s
-  simulate --start -8h --flat-out --duration "${minutes}m"
+  (simulate --start -8h --flat-out --duration "${minutes}m")
   kill $queen
   wait $queen || true
 fi

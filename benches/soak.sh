@@ -56,9 +56,10 @@ others+=($!)
 while sleep 47; do kill -STOP $queen; sleep 1; kill -CONT $queen; done &
 others+=($!)
 
+# Of memory, what is a process's own: readers map the file, and that is the kernel's to take back.
 look() {
-  printf '%s %s %s %s %s\n' "$(date +%s)" "$(awk '/VmRSS/ {print $2}' "/proc/$queen/status")" \
-    "$(ls "/proc/$queen/fd" | wc -l)" "$(awk '/VmRSS/ {print $2}' "/proc/$agent/status")" \
+  printf '%s %s %s %s %s\n' "$(date +%s)" "$(awk '/RssAnon/ {print $2}' "/proc/$queen/status")" \
+    "$(ls "/proc/$queen/fd" | wc -l)" "$(awk '/RssAnon/ {print $2}' "/proc/$agent/status")" \
     "$(ls "/proc/$agent/fd" | wc -l)"
 }
 while kill -0 $fleet 2>/dev/null; do

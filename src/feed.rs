@@ -268,6 +268,8 @@ impl Feed {
             if let Content::Heartbeat { heartbeat, late: false } = &event.content {
                 let published = Published { id: event.id, heartbeat: Arc::clone(heartbeat) };
                 match state.newest.get_mut(&heartbeat.hive.id) {
+                    // One that the disk took long for comes after those that were shown meanwhile.
+                    Some(entry) if heartbeat.timestamp < entry.heartbeat.timestamp => {}
                     Some(entry) => *entry = published,
                     None => {
                         state.newest.insert(heartbeat.hive.id.clone(), published);

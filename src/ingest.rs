@@ -56,7 +56,9 @@ impl From<IngestError> for Problem {
             IngestError::TooOld { .. } => Code::TooOld,
             IngestError::TooManyHives(_) => Code::InvalidField,
             IngestError::Write(WriteError::QueueFull) => Code::QueueFull,
-            IngestError::Write(WriteError::Unavailable) => Code::StorageUnavailable,
+            IngestError::Write(WriteError::Slow | WriteError::Unavailable) => {
+                Code::StorageUnavailable
+            }
         };
         let text = error.to_string();
         match text.split_once(": ") {

@@ -4,7 +4,9 @@
 //! gathered while she was away follows in order, in compressed bulk, with a rest after each
 //! request that is about twice as long as the queen took for it: a queen who has much to do is
 //! asked less. While she does not answer, a try is made after waits that grow from 0.25 s to
-//! 30 s; while she only refuses the past, the present goes on.
+//! 30 s; while she answers that she can store nothing, the present is offered at the pace that she
+//! asks for, since she shows it all the same; while she only refuses the past, the present goes on. While the present is ahead of her
+//! clock nothing is sent: which of the two clocks is wrong shows when she takes it again.
 //!
 //! Invariant: a heartbeat leaves the spool only after an answer about it: acknowledged, or
 //! refused in a way that sending it again would not change.
@@ -14,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hive_contract::Problem;
 use hive_contract::heartbeat::MAX_BULK_LINES;
+use hive_contract::{Code, Problem};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -50,6 +52,11 @@ enum Outcome {
     },
     /// It would be refused every time.
     Refused {
+        reason: String,
+    },
+    /// It is ahead of the queen's clock. If it is hers that is wrong, it is taken once that is
+    /// mended.
+    Ahead {
         reason: String,
     },
 }
@@ -151,11 +158,18 @@ impl Delivery {
                 self.went_up();
                 self.log_refusal(&reason);
             }
-            Outcome::Later { reason, retry_after } => {
-                self.went_down(&reason);
-                self.next = Instant::now() + self.backoff.next(retry_after);
-            }
+            Outcome::Later { reason, retry_after } => self.try_later(&reason, retry_after),
+            Outcome::Ahead { reason } => self.try_later(&reason, None),
         }
+    }
+
+    fn try_later(&mut self, reason: &str, retry_after: Option<Duration>) {
+        self.went_down(reason);
+        let wait = match retry_after {
+            Some(wait) => Backoff::asked(wait),
+            None => self.backoff.next(None),
+        };
+        self.next = Instant::now() + wait;
     }
 
     async fn send_bulk(&mut self) {
@@ -185,8 +199,11 @@ impl Delivery {
                 self.bulk_backoff = Backoff::default();
             }
             // One bad heartbeat refuses all of them: halves find it.
-            Outcome::Refused { .. } if lines > 1 => self.bulk_lines = lines / 2,
-            Outcome::Refused { reason } => {
+            Outcome::Refused { .. } | Outcome::Ahead { .. } if lines > 1 => {
+                self.bulk_lines = lines / 2;
+            }
+            // She has taken the present: it is this one's clock that was wrong.
+            Outcome::Refused { reason } | Outcome::Ahead { reason } => {
                 self.spool.refuse(batch, &reason).await;
                 self.bulk_lines = (self.bulk_lines * 2).min(MAX_BULK_LINES);
                 self.log_refusal(&reason);
@@ -258,7 +275,11 @@ fn judge(reply: Result<Reply, client::Error>) -> Outcome {
         // These are about what was sent. The others are about where it was sent (a proxy that
         // knows no queen at the moment, a wrong path) and may change.
         Ok(reply @ Reply { status: 400 | 413 | 422, .. }) => {
-            Outcome::Refused { reason: explain(&reply) }
+            let reason = explain(&reply);
+            match problem(&reply).map(|problem| problem.code) {
+                Some(Code::ClockSkew) => Outcome::Ahead { reason },
+                _ => Outcome::Refused { reason },
+            }
         }
         Ok(reply) => later(&reply),
         Err(error) => Outcome::Later { reason: chain(&error), retry_after: None },
@@ -269,11 +290,15 @@ fn later(reply: &Reply) -> Outcome {
     Outcome::Later { reason: explain(reply), retry_after: reply.retry_after }
 }
 
+fn problem(reply: &Reply) -> Option<Problem> {
+    serde_json::from_slice(&reply.body).ok()
+}
+
 /// The problem's own words where the answer is a problem.
 fn explain(reply: &Reply) -> String {
-    let detail = match serde_json::from_slice::<Problem>(&reply.body) {
-        Ok(problem) => problem.detail,
-        Err(_) => String::from_utf8_lossy(&reply.body).into_owned(),
+    let detail = match problem(reply) {
+        Some(problem) => problem.detail,
+        None => String::from_utf8_lossy(&reply.body).into_owned(),
     };
     let detail: String = detail.chars().filter(|c| !c.is_control()).take(500).collect();
     format!("{} {detail}", reply.status)

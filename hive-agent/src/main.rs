@@ -83,6 +83,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Simulate(args) => {
+            allow_many_files();
             status(runtime().and_then(|runtime| Ok(runtime.block_on(simulate::run(args))?)))
         }
     }
@@ -133,7 +134,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Box<dyn Error>> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Some files stay open for every worker and process; the usual limit of 1,024 is low for it.
+/// Some files stay open for every worker and process, or simulated hive; the usual limit of 1,024 is low for it.
 fn allow_many_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Refused, the limit stays as it is, and what cannot be opened is reported.

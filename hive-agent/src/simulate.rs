@@ -7,6 +7,7 @@
 //! - `fleet`: one machine, whose figures agree with each other;
 //! - `json`: its heartbeat, written fast;
 //! - `drive`: one connection, which carries the heartbeats of its share of the machines;
+//! - `keeping`: a machine that keeps what is not taken, with the agent's own spool and delivery;
 //! - `report`: what came of it.
 //!
 //! Invariant: the load does not depend on the queen's speed except where that is asked for:
@@ -15,11 +16,13 @@
 mod drive;
 mod fleet;
 mod json;
+mod keeping;
 mod models;
 mod report;
 mod worker;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::drive::{Drive, Pace, Rider, Times, tally};
 use self::fleet::{Hive, Shape};
+use self::keeping::Keeping;
 use self::report::Tally;
 use crate::client::{Client, QueenUrl, Timeouts};
 use crate::clock::{Clock, SystemClock};
@@ -81,6 +85,11 @@ pub struct Args {
     /// an interval later; a hive that reaches the present is done
     #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
     pub start: Option<Start>,
+    /// Each hive keeps what the queen does not take and catches up with it, as the agent does, in a
+    /// directory of its own below this one; it has a connection of its own, and what became of
+    /// its heartbeats is told at the end
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["flat_out", "connections", "start"])]
+    pub spool_dir: Option<PathBuf>,
     /// Decides all figures: the same seed gives the same fleet
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -176,13 +185,18 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub async fn run(args: Args) -> Result<(), Error> {
     let shared = Arc::new(Mutex::new(Tally::new()));
     let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
     let drives = drives(&args, &shared, &stop)?;
     let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for drive in drives {
-        tasks.spawn(drive.run());
+    match &args.spool_dir {
+        None => drives.into_iter().for_each(|drive| drop(tasks.spawn(drive.run()))),
+        Some(directory) => {
+            for keeping in drives.into_iter().flat_map(|drive| keeping(drive, &args, directory)) {
+                tasks.spawn(keeping.run());
+            }
+        }
     }
-    let progress = (!args.quiet).then_some(PROGRESS_EVERY);
+    let progress = (!args.quiet && args.spool_dir.is_none()).then_some(PROGRESS_EVERY);
     supervise(&mut tasks, &args, begun, &shared, &stop, progress).await;
     finish(&args, &tally(&shared), begun.elapsed(), std::io::stdout().lock())
 }
@@ -233,6 +247,25 @@ fn drives(
         stop: stop.clone(),
     };
     Ok(shares.into_iter().map(drive).collect())
+}
+
+/// Gives each hive of a share a connection and a spool of its own.
+fn keeping<'a>(
+    drive: Drive,
+    args: &'a Args,
+    directory: &'a Path,
+) -> impl Iterator<Item = Keeping> + 'a {
+    let Drive { riders, tally, stop, .. } = drive;
+    let from = Instant::now();
+    riders.into_iter().map(move |rider| Keeping {
+        client: Client::new(&args.queen, Timeouts::default()),
+        directory: directory.join(rider.hive.id().as_str()),
+        rider,
+        interval: args.interval,
+        from,
+        tally: Arc::clone(&tally),
+        stop: stop.clone(),
+    })
 }
 
 /// Waits for the end, tells the progress, and passes Ctrl-C and the end of the time on.

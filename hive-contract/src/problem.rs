@@ -73,8 +73,13 @@ impl Code {
     #[must_use]
     pub fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::TooManyRequests | Self::QueueFull | Self::NoAvailableWorkers => Some(1),
-            Self::StorageUnavailable | Self::TooManyStreams => Some(5),
+            // Soon: what cannot be stored is shown all the same, and a hive that is not heard for a
+            // few seconds counts as silent.
+            Self::StorageUnavailable
+            | Self::TooManyRequests
+            | Self::QueueFull
+            | Self::NoAvailableWorkers => Some(1),
+            Self::TooManyStreams => Some(5),
             _ => None,
         }
     }

@@ -63,6 +63,17 @@ pub enum OpenError {
         /// What SQLite says.
         source: sqlx::Error,
     },
+    /// It is ours, and damaged.
+    #[error(
+        "{} is damaged ({damage}); put a backup (`queen backup FILE`) in its place, \
+         or move it away to start with a new one", path.display()
+    )]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite finds first.
+        damage: String,
+    },
     /// It belongs to another program.
     #[error(
         "{} is the database of another program (it holds: {tables}); use another --db",
@@ -119,6 +130,9 @@ impl Database {
 /// The log is cut back to this many bytes after it was copied.
 const LOG_LIMIT_BYTES: &str = "67108864";
 
+/// Up to this size the pages of the file are checked at the start: 256 MiB, well under a second.
+const MAX_CHECKED_BYTES: u64 = 256 << 20;
+
 /// Opens the file, creating it if it is not there, takes the lock and brings the schema up to
 /// date.
 ///
@@ -127,6 +141,7 @@ const LOG_LIMIT_BYTES: &str = "67108864";
 pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenError> {
     identity::check(path).await?;
     let lock = lock(path)?;
+    check_pages(path).await?;
     let unusable = |source| OpenError::Unusable { path: path.into(), source };
     let mut writer = SqliteConnectOptions::new()
         .filename(path)
@@ -152,6 +167,26 @@ pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenE
     let stop = CancellationToken::new();
     let copying = tokio::spawn(checkpoint::run(path.into(), Arc::clone(&log), stop.clone()));
     Ok(Database { writer, log, copying, stop: stop.drop_guard(), lock, path: path.into() })
+}
+
+/// Looks for damaged pages where that is quick; elsewhere they are found when they are read.
+async fn check_pages(path: &Path) -> Result<(), OpenError> {
+    if std::fs::metadata(path).map_or(true, |file| file.len() > MAX_CHECKED_BYTES) {
+        return Ok(());
+    }
+    let unusable = |source| OpenError::Unusable { path: path.into(), source };
+    let mut connection = identity::open_to_read(path).await?;
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(unusable)?;
+    // It only read: nothing can be lost.
+    let _ = connection.close().await;
+    match found.as_str() {
+        "ok" => Ok(()),
+        // On one line.
+        _ => Err(OpenError::Damaged { path: path.into(), damage: found.replace('\n', " ") }),
+    }
 }
 
 fn lock(database: &Path) -> Result<File, OpenError> {

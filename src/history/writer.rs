@@ -44,6 +44,8 @@ const BATCH_REQUESTS: usize = 512;
 const UPKEEP_READ_LIMIT: Duration = Duration::from_mins(1);
 /// How often it is looked whether something is due to be sealed.
 const TICK: Duration = Duration::from_secs(1);
+/// A disk that was slow counts as well again with a commit that took less than this.
+const PROMPT: Duration = Duration::from_secs(1);
 /// Pause after a failed slice, so that a full disk is not asked thousands of times a second.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
@@ -107,8 +109,8 @@ pub async fn prepare(
         .map_err(sqlx::Error::from)?;
     let ids = Ids::after(last_id, clock);
     feed.start_after(last_id);
-    let (storage, storage_now) = watch::channel(Storage::Ready);
-    let (writer, waiting) = Writer::new(storage_now, ids.clone());
+    let storage = watch::Sender::new(Storage::Ready);
+    let (writer, waiting) = Writer::new(storage.clone(), clock, ids.clone());
     let task = WriterTask {
         queue: waiting,
         storage,
@@ -166,6 +168,7 @@ impl WriterTask {
     }
 
     async fn write(&mut self, batch: &mut Vec<Write>) {
+        let begun = Instant::now();
         match self.store(batch).await {
             Ok(stored) => {
                 self.counters.committed(true);
@@ -173,7 +176,8 @@ impl WriterTask {
                     self.live.insert(hive, reading);
                 }
                 // Their ids are later than those of the heartbeats.
-                let recovered = self.recovered().await;
+                let is_prompt = begun.elapsed() < PROMPT;
+                let recovered = if is_prompt { self.recovered().await } else { Vec::new() };
                 // Acknowledged before published: an agent waits for it, a reader does not.
                 for (write, acks) in batch.drain(..).zip(stored.acks) {
                     // The agent may be gone; it will ask again and get a duplicate's answer.
@@ -187,7 +191,7 @@ impl WriterTask {
                 // The numbers found in this transaction were rolled back with it.
                 self.dictionary =
                     Dictionary::load(&mut self.database.writer).await.unwrap_or_default();
-                self.degraded(&error);
+                Storage::degrade(&self.storage, self.clock, &error.to_string());
                 for write in batch.drain(..) {
                     let _ = write.reply.send(Err(WriteError::Unavailable));
                 }
@@ -233,7 +237,7 @@ impl WriterTask {
         }
     }
 
-    /// Notes that a commit succeeded; after a failure both are recorded, and given as events.
+    /// Notes that a commit succeeded, and soon; after a failure both are recorded, and given as events.
     async fn recovered(&mut self) -> Vec<Event> {
         let mut recorded = Vec::new();
         let Storage::Degraded { since_ms, reason } = self.storage.send_replace(Storage::Ready)
@@ -263,24 +267,6 @@ impl WriterTask {
             }
         }
         recorded
-    }
-
-    /// Notes that a commit failed.
-    fn degraded(&self, error: &sqlx::Error) {
-        let since_ms = self.clock.now().millis();
-        let reason = error.to_string();
-        self.storage.send_if_modified(|storage| {
-            let first = *storage == Storage::Ready;
-            if first {
-                tracing::error!(
-                    reason,
-                    "the history cannot be written; agents keep their \
-                     heartbeats, the live view goes on"
-                );
-                *storage = Storage::Degraded { since_ms, reason };
-            }
-            first
-        });
     }
 
     async fn store(&mut self, batch: &[Write]) -> sqlx::Result<Stored> {

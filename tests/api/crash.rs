@@ -11,7 +11,7 @@ use crate::support::client::{Client, JSON, NDJSON};
 use crate::support::heartbeat::{heartbeat, marked, now_ms, worker};
 use crate::support::stream::Stream;
 use crate::support::wait::eventually;
-use crate::support::{Home, Queen};
+use crate::support::{Home, Queen, rounds};
 
 const HIVES: usize = 6;
 /// Readings are sealed all the while.
@@ -44,12 +44,12 @@ pub(crate) fn send_until_she_is_gone(
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_and_nothing_is_doubled() {
+fn queen_killed_loses_nothing_acknowledged_and_doubles_nothing() {
     let home = Home::new();
     let start = now_ms() - 600_000;
     let mut next_ms = [start; HIVES];
     let mut acknowledged: BTreeSet<(usize, i64)> = BTreeSet::new();
-    for life in 0..3 {
+    for life in 0..rounds(3) {
         let queen = home.start(SEALING);
         let count = AtomicUsize::new(0);
         let (report, reports) = channel();
@@ -172,7 +172,7 @@ fn assert_each_is_there_once(queen: &Queen, acknowledged: &BTreeSet<(usize, i64)
     assert_eq!(distinct.len(), stored.len(), "nothing is doubled");
     let lost: Vec<_> = acknowledged.difference(&distinct).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
-    assert!(acknowledged.len() >= 3 * ENOUGH);
+    assert!(acknowledged.len() >= rounds(3) * ENOUGH);
 }
 
 fn reading(row: &Value) -> (usize, i64) {

@@ -9,8 +9,8 @@
 //! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`], [`metrics`], [`grafana`];
 //! - the live feed: [`stream`], [`filters`], [`resume`], [`replays`], [`browser`];
 //! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
-//! - what happens when things end or fail: [`restart`], [`sealing`], [`crash`], [`disk`], [`pressure`],
-//!   [`outage`], [`shutdown`], [`files`];
+//! - what happens when things end or fail: [`faults`], with a table of all of them, [`crash`],
+//!   [`restart`], [`sealing`], [`shutdown`];
 //! - how it is set up: [`options`];
 //! - the whole way from a process to the history: [`collector`], [`local_hive`].
 
@@ -29,12 +29,11 @@ mod bulk;
 mod collector;
 mod contract;
 mod crash;
-mod disk;
 mod duplicates;
 mod events;
 mod export;
+mod faults;
 mod fields;
-mod files;
 mod filters;
 mod grafana;
 mod hives;
@@ -46,9 +45,7 @@ mod models;
 mod moments;
 mod operations;
 mod options;
-mod outage;
 mod pages;
-mod pressure;
 mod problems;
 mod replays;
 mod restart;

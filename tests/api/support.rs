@@ -13,3 +13,4 @@ pub(crate) mod wait;
 
 pub(crate) use client::Reply;
 pub(crate) use queen::{Home, Queen};
+pub(crate) use wait::rounds;

@@ -15,6 +15,14 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
+    /// The wait of the present after the queen has said when to try again: she is there, shows what
+    /// she cannot store, and sets the pace. A fleet of refused agents asks no more than one of
+    /// accepted ones.
+    pub(super) fn asked(wait: Duration) -> Duration {
+        let wait = wait.clamp(FIRST, LONGEST_ASKED_FOR);
+        wait.mul_f64(1.0 + fastrand::f64() / 4.0)
+    }
+
     /// The wait after one more failure, at least what the queen asked for.
     pub(super) fn next(&mut self, asked_for: Option<Duration>) -> Duration {
         let wait = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
@@ -36,6 +44,16 @@ mod tests {
             let full = FIRST.saturating_mul(1 << n.min(10)).min(LONGEST);
             let wait = backoff.next(None);
             assert!(wait >= full / 2 && wait <= full, "{n}: {wait:?}");
+        }
+    }
+
+    #[test]
+    fn the_queen_sets_the_pace_of_the_present() {
+        let s = Duration::from_secs;
+        for _ in 0..100 {
+            assert!((s(1)..=s(1) * 5 / 4).contains(&Backoff::asked(s(1))));
+            assert!((FIRST..FIRST * 2).contains(&Backoff::asked(Duration::ZERO)));
+            assert!(Backoff::asked(s(1_000_000)) <= LONGEST_ASKED_FOR * 5 / 4);
         }
     }
 

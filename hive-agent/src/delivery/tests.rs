@@ -1,7 +1,6 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hive_contract::Timestamp;
-use hive_contract::problem::Code;
 
 use super::*;
 use crate::client::Timeouts;
@@ -80,7 +79,7 @@ async fn what_is_not_acknowledged_is_sent_again_unchanged() {
 #[tokio::test]
 async fn what_is_refused_is_dropped_and_the_next_goes_on() {
     let queen = TestQueen::start(|request| {
-        if numbers(request) == [0] { problem(Code::ClockSkew, "an hour ahead") } else { ok() }
+        if numbers(request) == [0] { problem(Code::TooOld, "a month old") } else { ok() }
     })
     .await;
     let spool = spool_of(1);
@@ -96,6 +95,43 @@ async fn what_is_refused_is_dropped_and_the_next_goes_on() {
     let received = queen.received_until(|received| received.len() == 2).await;
     assert_eq!(numbers(&received[1]), [1]);
     assert_eq!(spool.len(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_while_the_queens_clock_is_behind() {
+    let is_behind = Arc::new(AtomicBool::new(true));
+    let clock = Arc::clone(&is_behind);
+    let queen = TestQueen::start(move |_| {
+        let is_behind = clock.load(Ordering::SeqCst);
+        if is_behind { problem(Code::ClockSkew, "an hour ahead") } else { ok() }
+    })
+    .await;
+    let spool = spool_of(50);
+    let closing = CancellationToken::new();
+    let mut delivery = delivery(&queen, &spool);
+    let mending = async {
+        queen.received_until(|received| received.len() == 2).await;
+        assert_eq!((spool.len(), spool.losses()), (50, Losses::default()));
+        is_behind.store(false, Ordering::SeqCst);
+        queen.received_until(|received| received.len() == 4).await;
+        closing.cancel();
+    };
+    tokio::join!(delivery.run(&closing), mending);
+    assert_eq!((spool.len(), spool.losses()), (0, Losses::default()));
+    let received = queen.received_until(|_| true).await;
+    assert!(received[..3].iter().all(|request| numbers(request) == [49]), "the present first");
+    assert_eq!(numbers(&received[3]), (0..49).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_an_agents_wrong_clock_stamped_does_not_hold_up_the_past() {
+    let queen = TestQueen::start(|request| {
+        if numbers(request).contains(&3) { problem(Code::ClockSkew, "line 4") } else { ok() }
+    })
+    .await;
+    let spool = spool_of(10);
+    deliver_all(&queen, &spool).await;
+    assert_eq!(spool.losses().refused, 1);
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ pub(super) enum Times {
 
 impl Times {
     /// The next timestamp; `None` once a made-up history has reached the present.
-    fn next(&mut self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn next(&mut self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Now { last_ms } => {
                 *last_ms = now.millis().max(*last_ms + 1);

@@ -150,6 +150,11 @@ impl Hive {
         })
     }
 
+    /// Its name.
+    pub(super) fn id(&self) -> &HiveId {
+        &self.reading.hive.id
+    }
+
     /// Lets one interval pass and reads the machine at this time.
     pub(super) fn read(&mut self, at: Timestamp) -> Bytes {
         self.advance(at);

@@ -19,11 +19,24 @@ pub(super) struct Tally {
     acknowledged: u64,
     duplicates: u64,
     skipped: u64,
+    kept: Option<Kept>,
     body_bytes: u64,
     refusals: BTreeMap<(u16, String), u64>,
     failures: BTreeMap<&'static str, u64>,
     last_trouble: Option<String>,
     latency_us: Histogram<u64>,
+}
+
+/// What became of the heartbeats of machines that keep what is not taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Kept {
+    pub(super) made: u64,
+    /// In the spool at the end.
+    pub(super) waiting: u64,
+    /// The oldest, for want of room.
+    pub(super) dropped: u64,
+    /// By the queen.
+    pub(super) refused: u64,
 }
 
 /// What is left to do about one heartbeat.
@@ -64,6 +77,7 @@ impl Tally {
             acknowledged: 0,
             duplicates: 0,
             skipped: 0,
+            kept: None,
             body_bytes: 0,
             refusals: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -94,6 +108,17 @@ impl Tally {
     /// Ticks that passed before the hive's connection was free.
     pub(super) fn skip(&mut self, ticks: u64) {
         self.skipped += ticks;
+    }
+
+    /// Counts all heartbeats of one machine that keeps them. Each counts as sent once.
+    pub(super) fn keep(&mut self, one: &Kept) {
+        let all = self.kept.get_or_insert_default();
+        all.made += one.made;
+        all.waiting += one.waiting;
+        all.dropped += one.dropped;
+        all.refused += one.refused;
+        self.sent = all.made;
+        self.acknowledged = all.made.saturating_sub(all.waiting + all.dropped + all.refused);
     }
 
     /// Counts one request and what came of it, and says how to go on.
@@ -170,15 +195,16 @@ impl Tally {
             heartbeats_acknowledged: self.acknowledged,
             duplicates: self.duplicates,
             ticks_skipped: self.skipped,
+            kept: self.kept,
             heartbeats_per_s: per_second(self.acknowledged),
             worker_samples_per_s: per_second(self.acknowledged * workers as u64),
             body_bytes: self.body_bytes,
-            latency_ms: Latency {
+            latency_ms: self.kept.is_none().then(|| Latency {
                 p50: quantile(0.5),
                 p90: quantile(0.9),
                 p99: quantile(0.99),
                 max: self.latency_us.max() as f64 / 1_000.0,
-            },
+            }),
             refusals: self
                 .refusals
                 .iter()
@@ -208,13 +234,17 @@ pub(super) struct Report {
     duplicates: u64,
     /// Ticks left out because the hive's connection was still busy.
     ticks_skipped: u64,
+    /// Of machines that keep what is not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
     /// Acknowledged ones.
     heartbeats_per_s: f64,
     worker_samples_per_s: f64,
     /// JSON sent, without HTTP headers.
     body_bytes: u64,
-    /// From the first byte sent to the whole acknowledgement.
-    latency_ms: Latency,
+    /// From the first byte sent to the whole acknowledgement, where each request is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<Latency>,
     refusals: Vec<Refused>,
     /// Requests without an answer, by kind.
     failures: BTreeMap<&'static str, u64>,
@@ -238,17 +268,28 @@ struct Refused {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Latency { p50, p90, p99, max } = self.latency_ms;
         writeln!(f, "duration        {:.1} s", self.duration_s)?;
         writeln!(
             f,
             "heartbeats      {} sent, {} acknowledged, {} duplicates, {} ticks skipped",
             self.heartbeats_sent, self.heartbeats_acknowledged, self.duplicates, self.ticks_skipped
         )?;
+        if let Some(Kept { made, waiting, dropped, refused }) = self.kept {
+            writeln!(
+                f,
+                "kept            {made} made, {waiting} still wait, {dropped} dropped, {refused} refused"
+            )?;
+        }
         writeln!(f, "rate            {:.0} heartbeats/s", self.heartbeats_per_s)?;
         writeln!(f, "                {:.0} worker-samples/s", self.worker_samples_per_s)?;
-        writeln!(f, "ack latency ms  p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  max {max:.2}")?;
-        writeln!(f, "body bytes      {}", self.body_bytes)?;
+        if let Some(Latency { p50, p90, p99, max }) = self.latency_ms {
+            writeln!(
+                f,
+                "ack latency ms  p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  max {max:.2}\n\
+                 body bytes      {}",
+                self.body_bytes
+            )?;
+        }
         if self.refusals.is_empty() && self.failures.is_empty() {
             return write!(f, "refusals        none");
         }

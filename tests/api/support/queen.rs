@@ -73,7 +73,13 @@ impl Home {
     /// Starts a queen and waits until she listens.
     #[track_caller]
     pub(crate) fn start(&self, options: &[&str]) -> Queen {
-        let process = Process::start("the queen", &mut self.command(options));
+        self.start_as(&mut self.command(options))
+    }
+
+    /// Starts a queen by her command and waits until she listens.
+    #[track_caller]
+    pub(crate) fn start_as(&self, command: &mut Command) -> Queen {
+        let process = Process::start("the queen", command);
         let announced = process.next_line().expect("the queen says where she listens");
         let (_, url) = announced.split_once(" listens on ").expect("the line names the URL");
         Queen { client: Client::new(url), process, home: self.clone(), announced }

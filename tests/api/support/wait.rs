@@ -22,3 +22,9 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
         thread::sleep(PAUSE);
     }
 }
+
+/// How often a test repeats what it does to a process: `QUEEN_TEST_ROUNDS`, usually a few times.
+pub(crate) fn rounds(usual: usize) -> usize {
+    let asked = std::env::var("QUEEN_TEST_ROUNDS");
+    asked.map_or(usual, |rounds| rounds.parse().expect("a number of rounds"))
+}

@@ -1,12 +1,13 @@
 //! The database file: who may use it, and what is done about one that cannot be used.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
-use crate::support::Home;
 use crate::support::heartbeat::{heartbeat, marked, now_ms};
+use crate::support::{Home, Queen};
 
 #[test]
-fn a_second_queen_on_the_same_file_refuses_and_names_the_first() {
+fn second_queen_on_the_same_file_refuses_and_names_the_first() {
     let queen = Home::new().start(&[]);
     queen.takes(&heartbeat("h", now_ms()));
     let said = queen.refusal(&[]);
@@ -16,7 +17,7 @@ fn a_second_queen_on_the_same_file_refuses_and_names_the_first() {
 }
 
 #[test]
-fn the_file_is_free_again_however_the_first_one_ended() {
+fn second_queen_starts_however_the_first_one_ended() {
     let home = Home::new();
     home.start(&[]).kill();
     home.start(&[]).stop();
@@ -24,7 +25,7 @@ fn the_file_is_free_again_however_the_first_one_ended() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+fn database_that_is_none_is_refused_and_left_as_it_is() {
     let home = Home::new();
     let noise = b"not a database, but something that somebody may want to keep\n".repeat(200);
     fs::write(home.database(), &noise).unwrap();
@@ -34,7 +35,7 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_database_with_a_broken_header_is_refused_and_left_as_it_is() {
+fn database_corrupt_in_its_header_is_refused_and_left_as_it_is() {
     let queen = Home::new().start(&[]);
     queen.takes(&marked("h", now_ms(), 1.0));
     let home = queen.stop();
@@ -47,7 +48,7 @@ fn a_database_with_a_broken_header_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_database_with_a_broken_schema_is_refused() {
+fn database_corrupt_in_its_schema_is_refused() {
     let queen = Home::new().start(&[]);
     queen.takes(&marked("h", now_ms(), 1.0));
     let home = queen.stop();
@@ -59,7 +60,7 @@ fn a_database_with_a_broken_schema_is_refused() {
 }
 
 #[test]
-fn a_database_that_is_cut_off_is_refused() {
+fn database_corrupt_at_its_tail_is_refused() {
     let queen = Home::new().start(&[]);
     queen.takes(&marked("h", now_ms(), 1.0));
     let home = queen.stop();
@@ -67,6 +68,49 @@ fn a_database_that_is_cut_off_is_refused() {
     fs::write(home.database(), &bytes[..bytes.len() / 2]).unwrap();
     let said = home.refusal(&[]);
     assert!(said.contains("queen.db") && said.contains("queen backup FILE"), "{said}");
+}
+
+/// Many readings, in sealed blocks.
+fn filled() -> Queen {
+    let queen = Queen::with(&["--seal-after", "1s"]);
+    let start = now_ms() - 60_000;
+    let lines: Vec<_> = (0..1000).map(|n| marked("h", start + n, n as f64 / 7.0)).collect();
+    assert_eq!(queen.takes_lines(&lines), (1000, 0));
+    queen.until_sealed();
+    queen
+}
+
+/// Overwrites the last page on which readings stand.
+fn damage(home: &Home) {
+    let page = "SELECT max(pageno) FROM dbstat WHERE name = 'samples' AND pagetype = 'leaf'";
+    let page = home.value(page).as_f64().unwrap() as u64;
+    let file = fs::File::options().write(true).open(home.database()).unwrap();
+    file.write_all_at(&[0xff; 4096], (page - 1) * 4096).unwrap();
+}
+
+#[test]
+fn database_corrupt_in_its_middle_is_refused_and_left_as_it_is() {
+    let home = filled().stop();
+    damage(&home);
+    let bytes = fs::read(home.database()).unwrap();
+    let said = home.refusal(&[]);
+    assert!(said.contains("queen.db is damaged") && said.contains("queen backup FILE"), "{said}");
+    assert_eq!(fs::read(home.database()).unwrap(), bytes);
+}
+
+#[test]
+fn database_corrupt_while_she_runs_is_said_and_the_rest_goes_on() {
+    let queen = filled();
+    // So that the log has nothing of it any more.
+    queen.rows("PRAGMA wal_checkpoint(TRUNCATE)");
+    damage(&queen);
+    let query = "/v1/history/query?metric=cpu_pct&start=-1h&step=1s&agg=p50";
+    queen.get(query).problem(503, "storage_unavailable");
+    queen.says("the history cannot be read");
+    assert_eq!(queen.get("/healthz").status, 200);
+    queen.takes(&marked("other", now_ms(), 1.0));
+    assert_eq!(queen.worker_keys("?hive=other"), ["other/llm/8080"]);
+    assert_eq!(queen.get("/v1/history/query?metric=hives_online&start=-1m").status, 200);
 }
 
 #[test]
@@ -78,7 +122,7 @@ fn a_directory_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_database_of_a_newer_queen_is_refused() {
+fn database_of_a_newer_queen_is_refused() {
     let home = Home::new();
     home.start(&[]).stop();
     home.rows(
@@ -90,7 +134,7 @@ fn a_database_of_a_newer_queen_is_refused() {
 }
 
 #[test]
-fn the_database_of_another_program_is_refused_and_left_as_it_is() {
+fn database_of_another_program_is_refused_and_left_as_it_is() {
     for sql in [
         "CREATE TABLE notes (text); INSERT INTO notes VALUES ('keep me')",
         "CREATE TABLE _sqlx_migrations (version); CREATE TABLE notes (text)",

@@ -6,8 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::outage;
 use crate::support::heartbeat::{marked, now_ms};
 use crate::support::session::Session;
 use crate::support::wait::eventually;
@@ -22,6 +23,12 @@ impl SmallDisk {
         let size = format!("size={mib}m");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path));
         Self(path)
+    }
+
+    /// Bytes that are free.
+    fn free(&self) -> u64 {
+        let disk = rustix::fs::statvfs(&self.0).unwrap();
+        disk.f_bavail * disk.f_frsize
     }
 
     /// Leaves no room.
@@ -52,7 +59,7 @@ fn free_room(filler: &Path) {
 }
 
 #[test]
-fn a_full_disk_refuses_and_recovers_by_itself() {
+fn disk_full_refuses_and_recovers_by_itself() {
     let home = Home::new();
     let disk = SmallDisk::below(&home, 4);
     let queen = home.start(&["--min-free-disk", "0B"]);
@@ -99,6 +106,78 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     drop(home);
 }
 
+#[test]
+fn disk_full_costs_an_agent_nothing() {
+    let home = Home::new();
+    let disk = SmallDisk::below(&home, 8);
+    let spool = tempfile::tempdir().unwrap();
+    let queen = home.start(&["--min-free-disk", "0B"]);
+    let agent = outage::agent(queen.url(), spool.path());
+    let spooled = || queen.get("/v1/hives/h").json()["agent"]["spooled"].as_f64();
+    eventually("heartbeats come", || (spooled()? == 0.0).then_some(()));
+    let filler = disk.fill();
+    // The live view goes on, and shows how many wait: longer than a hive may be silent.
+    eventually("they wait at the agent", || {
+        assert_eq!(queen.hive("h")["state"], "live");
+        (spooled()? > 150.0).then_some(())
+    });
+    free_room(&filler);
+    outage::until_caught_up(&queen, 150.0);
+    outage::assert_no_hole(&queen);
+    assert_eq!(queen.get("/readyz").status, 200);
+    drop(agent);
+    queen.stop();
+    drop(disk);
+}
+
+#[test]
+fn disk_floor_drops_the_oldest_single_readings_and_tells() {
+    let home = Home::new();
+    let disk = SmallDisk::below(&home, 192);
+    let queen = home.start(&["--min-free-disk", "0B", "--seal-after", "1s"]);
+    let start = now_ms() - 3_600_000;
+    for thousand in 0..8 {
+        let first = start + 1000 * thousand;
+        let lines: Vec<_> = (first..first + 1000).map(large).collect();
+        assert_eq!(queen.takes_lines(&lines), (1000, 0));
+        // Blocks of their own.
+        if thousand % 4 == 3 {
+            queen.until_sealed();
+        }
+    }
+    let home = queen.stop();
+    // One MiB more than there is, free pages of the file included: less than a block.
+    let spare = home.value("PRAGMA freelist_count").as_f64().unwrap() as u64 * 4096;
+    let floor = disk.free() + spare + (1 << 20);
+    let queen = home.start(&[&format!("--min-free-disk={floor}B")]);
+    let told = "SELECT count(*) FROM events WHERE kind = 'history_dropped'";
+    eventually("it is told", || (queen.value(told) != 0.0).then_some(()));
+    let kept = eventually("the oldest are gone", || {
+        let kept = queen.figures("SELECT ts_ms FROM hive_heartbeats ORDER BY ts_ms");
+        (kept.first()? > &(start as f64)).then_some(kept)
+    });
+    assert_eq!(kept.last(), Some(&((start + 7999) as f64)));
+    assert!(kept.windows(2).all(|pair| pair[1] - pair[0] == 1.0), "and nothing else");
+    // Their sums are there yet.
+    let sums = queen.get(&format!("/v1/history/query?metric=cpu_pct&start={start}&step=1h")).ok();
+    assert!(sums["series"][0]["values"][0].is_number(), "{sums}");
+    queen.stop();
+    drop(disk);
+}
+
+/// A heartbeat of many workers.
+fn large(ms: i64) -> Value {
+    let mut reading = marked("h", ms, (ms % 997) as f64);
+    let worker = reading["workers"][0].clone();
+    let worker = |at: i64| {
+        let mut worker = worker.clone();
+        worker["instance"] = (8080 + at).to_string().into();
+        worker
+    };
+    reading["workers"] = (0..24).map(worker).collect();
+    reading
+}
+
 /// Makes the log so long, after somebody has begun to read.
 fn lengthen_log(queen: &Queen, mib: u32) -> Session {
     let reader = Session::after(queen, "BEGIN; SELECT count(*) FROM blocks");
@@ -132,7 +211,7 @@ fn a_forgotten_reader_is_told_of_and_the_log_shrinks_when_it_is_gone() {
 }
 
 #[test]
-fn no_reading_goes_for_want_of_disk_that_the_log_takes() {
+fn disk_floor_drops_no_reading_for_the_room_that_the_log_takes() {
     let home = Home::new();
     let disk = SmallDisk::below(&home, 96);
     let queen = home.start(&["--min-free-disk", "48MiB", "--seal-after", "1s"]);

@@ -45,6 +45,8 @@ mod dictionary;
 pub mod events;
 pub mod export;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod ids;
 mod insert;

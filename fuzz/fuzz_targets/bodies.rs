@@ -16,11 +16,11 @@ thread_local! { static DOOR: OnceCell<Door> = const { OnceCell::new() } }
 
 fuzz_target!(|data: &[u8]| {
     let (how, body) = split(data);
-    let (route, how) = (ROUTES[usize::from(how) % 2], usize::from(how) / 2);
+    let (route, how) = (ROUTES[usize::from(how) % 2], usize::from(how) / 2 % 4);
     // As it is, whatever it says that it is.
-    let answer = post(route, ENCODINGS[how % 3], body.to_vec());
+    let answer = post(route, ENCODINGS.get(how).unwrap_or(&ENCODINGS[0]), body.to_vec());
     // Compressed in order, it gets the answer that it gets as it is.
-    if how % 3 == 0 {
+    if how == ENCODINGS.len() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(body).expect("it is in memory");
         let gzip = gzip.finish().expect("it is in memory");

@@ -91,8 +91,10 @@ fn wired(directory: &Path, runtime: &Runtime) -> (Router, WriterTask, Reader) {
     (api::router(state), task, reader)
 }
 
+/// Like that of the real queen: some of what she does is possible only there.
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build().expect("a runtime")
 }
 
 fn directory() -> TempDir {

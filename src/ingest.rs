@@ -55,6 +55,7 @@ impl From<IngestError> for Problem {
             IngestError::ClockSkew { .. } => Code::ClockSkew,
             IngestError::TooOld { .. } => Code::TooOld,
             IngestError::TooManyHives(_) => Code::InvalidField,
+            IngestError::Write(WriteError::TooMuchNew) => Code::TooManyRequests,
             IngestError::Write(WriteError::QueueFull) => Code::QueueFull,
             IngestError::Write(WriteError::Unavailable) => Code::StorageUnavailable,
         };

@@ -27,6 +27,12 @@ pub enum WriteError {
     /// Too much waits already. Nothing of the request was stored.
     #[error("too many heartbeats wait for the disk; try again shortly")]
     QueueFull,
+    /// The hive has brought too much that is new. Nothing of the request was stored.
+    #[error(
+        "the hive has brought more new workers, GPUs and changes than are kept of one; \
+         what is new is taken again when that is made up for"
+    )]
+    TooMuchNew,
     /// The disk refuses. Nothing of the request was stored.
     #[error("the history cannot be written at the moment; keep the heartbeat and try again")]
     Unavailable,

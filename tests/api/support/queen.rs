@@ -73,7 +73,22 @@ impl Home {
     /// Starts a queen and waits until she listens.
     #[track_caller]
     pub(crate) fn start(&self, options: &[&str]) -> Queen {
-        let process = Process::start("the queen", &mut self.command(options));
+        self.run(&mut self.command(options))
+    }
+
+    /// Starts a queen who may open so many files and connections.
+    #[track_caller]
+    pub(crate) fn start_with_files(&self, files: u32) -> Queen {
+        let queen = self.command(&[]);
+        let mut limited = clean("sh");
+        limited.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        limited.arg(queen.get_program()).args(queen.get_args());
+        self.run(limited.current_dir(self.0.path()))
+    }
+
+    #[track_caller]
+    fn run(&self, command: &mut Command) -> Queen {
+        let process = Process::start("the queen", command);
         let announced = process.next_line().expect("the queen says where she listens");
         let (_, url) = announced.split_once(" listens on ").expect("the line names the URL");
         Queen { client: Client::new(url), process, home: self.clone(), announced }

@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     if first % 2 == 0 {
         return segment(rest, usize::from(first) * rest.len() / 256);
     }
-    let mut pieces = rest.split(|&byte| byte == b'\n').take(16).peekable();
+    let mut pieces = rest.split(|&byte| byte == b'\n').take(6).peekable();
     let mut pairs = Vec::new();
     while let Some(garbage) = pieces.next() {
         pairs.push((garbage, pieces.next().unwrap_or_default()));

@@ -171,8 +171,8 @@ fn connections_have_a_bound_and_those_beyond_it_wait_for_a_place() {
     let taken: Vec<TcpStream> = (0..16).map(|_| connect(&queen)).collect();
     let answers = |mut socket: &TcpStream| {
         socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: q\r\n\r\n").unwrap();
-        let mut answer = [0; 12];
-        socket.read_exact(&mut answer).map(|()| answer == *b"HTTP/1.1 200")
+        let mut answer = [0; 4096];
+        socket.read(&mut answer).map(|n| answer[..n].starts_with(b"HTTP/1.1 200"))
     };
     assert!(taken.iter().all(|socket| answers(socket).unwrap()));
     let waiting = connect(&queen);

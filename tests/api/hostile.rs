@@ -218,3 +218,26 @@ fn a_hive_that_brings_too_much_that_is_new_waits_and_nothing_is_lost() {
     queen.takes(&reading(taken + 1, (taken - 1) * 1024));
     assert_lives(&queen);
 }
+
+#[test]
+fn the_values_of_a_label_have_a_most() {
+    const MOST: usize = 20_000;
+    let queen = Queen::start();
+    let values = || queen.get("/v1/history/labels/instance/values?start=-1h&end=now%2B1h").ok();
+    let mut sent = 0;
+    while sent <= MOST {
+        let mut reading = heartbeat(&format!("h{sent}"), now_ms());
+        let worker = |i: usize| json!({"pid": 1, "group": "g", "instance": format!("{i:05}")});
+        reading["workers"] = (sent..sent + 1000).map(worker).collect();
+        sent += 1000;
+        queen.takes(&reading);
+        if sent == MOST {
+            let all = values();
+            assert_eq!(all["values"].as_array().unwrap().len(), MOST);
+            assert!(all.get("truncated").is_none());
+        }
+    }
+    let some = values();
+    assert_eq!(some["values"].as_array().unwrap().len(), MOST);
+    assert_eq!((&some["truncated"], &some["values"][MOST - 1]), (&json!(true), &json!("19999")));
+}

@@ -51,7 +51,7 @@ fn within_bounds(heartbeat: &Heartbeat) {
     if let Some(agent) = agent {
         text([&agent.version]);
         assert!(agent.errors.len() <= MAX_ERRORS);
-        agent.errors.iter().for_each(|error| one_text(error));
+        agent.errors.iter().for_each(one_text);
         figure([agent.cpu_pct.map(|f| f.get()), agent.rss_mb.map(|f| f.get())]);
         figure([agent.collect_ms.map(|f| f.get()), agent.gpu_age_ms.map(|f| f.get())]);
         figure([agent.spooled.map(|f| f.get())]);

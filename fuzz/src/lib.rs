@@ -139,10 +139,11 @@ impl Door {
         let answer = self.runtime.block_on(async {
             let response = self.router.clone().oneshot(request).await;
             let (head, mut body) = response.expect("the router answers").into_parts();
-            let is_stream =
-                |kind: &&str| head.headers.get(header::CONTENT_TYPE).is_some_and(|it| it == kind);
+            let kind = head.headers.get(header::CONTENT_TYPE);
+            let streams = ["text/event-stream", "application/x-ndjson"];
+            let is_stream = kind.is_some_and(|kind| streams.iter().any(|stream| kind == stream));
             let mut bytes = Vec::new();
-            if ["text/event-stream", "application/x-ndjson"].iter().any(|kind| is_stream(&kind)) {
+            if is_stream {
                 // It has no end: what comes at once.
                 for _ in 0..MAX_FRAMES {
                     let Some(Some(Ok(frame))) = body.frame().now_or_never() else { break };

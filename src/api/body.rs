@@ -47,13 +47,21 @@ impl Default for Bodies {
 impl Bodies {
     /// Waits for the whole of a body.
     async fn receive(&self, body: Body, max: usize) -> Result<Bytes, ApiError> {
-        timeout(ARRIVAL, self.gather(body, max)).await.unwrap_or_else(|_| {
+        let mut has_room = true;
+        let gathered = timeout(ARRIVAL, self.gather(body, max, &mut has_room)).await;
+        if !has_room {
+            let detail = "too many large bodies arrive at once; try again shortly";
+            return Err(Problem::new(Code::QueueFull, detail).into());
+        }
+        gathered.unwrap_or_else(|_| {
             let detail = format!("the body did not arrive within {} s", ARRIVAL.as_secs());
             Err(Problem::new(Code::MalformedJson, detail).into())
         })
     }
 
-    async fn gather(&self, body: Body, max: usize) -> Result<Bytes, ApiError> {
+    /// A body that has no room is read all the same, and forgotten: a client that still sends
+    /// would not see the answer.
+    async fn gather(&self, body: Body, max: usize, has_room: &mut bool) -> Result<Bytes, ApiError> {
         let mut body = Limited::new(body, max);
         let mut whole = BytesMut::new();
         let mut room = None;
@@ -65,19 +73,19 @@ impl Bodies {
                     Problem::new(Code::MalformedJson, "the body broke off")
                 }
             })?;
-            let Ok(piece) = frame.into_data() else { continue };
+            let Some(piece) = frame.into_data().ok().filter(|_| *has_room) else { continue };
             let before = whole.len().max(FREE_BYTES);
             // Copied: a small piece would keep the whole of what it was read into.
             whole.extend_from_slice(&piece);
             let more = u32::try_from(whole.len().saturating_sub(before)).unwrap_or(u32::MAX);
             if more > 0 {
-                let Ok(more) = self.0.try_acquire_many(more) else {
-                    let detail = "too many large bodies arrive at once; try again shortly";
-                    return Err(Problem::new(Code::QueueFull, detail).into());
-                };
-                match &mut room {
-                    None => room = Some(more),
-                    Some(room) => room.merge(more),
+                match (self.0.try_acquire_many(more), &mut room) {
+                    (Ok(more), None) => room = Some(more),
+                    (Ok(more), Some(room)) => room.merge(more),
+                    (Err(_), _) => {
+                        (whole, room) = (BytesMut::new(), None);
+                        *has_room = false;
+                    }
                 }
             }
         }

@@ -18,6 +18,7 @@ mod route;
 mod stream;
 mod workers;
 
+pub use self::body::Bodies;
 pub use self::history::export::Exports;
 
 use axum::Router;
@@ -50,6 +51,8 @@ pub struct ApiState {
     pub reader: Reader,
     /// Room for exports.
     pub exports: Exports,
+    /// Room for bodies that arrive.
+    pub bodies: Bodies,
     /// What was done so far.
     pub counters: Counters,
     /// How much room the history takes.
@@ -78,6 +81,7 @@ parts! {
     writer: Writer,
     reader: Reader,
     exports: Exports,
+    bodies: Bodies,
     counters: Counters,
     files: Files,
     clock: Clock,

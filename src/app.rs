@@ -11,7 +11,7 @@ use hive_contract::HiveId;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, ApiState, Exports};
+use crate::api::{self, ApiState, Bodies, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -127,6 +127,7 @@ impl App {
             writer: writer.clone(),
             reader: reader.clone(),
             exports: Exports::default(),
+            bodies: Bodies::default(),
             counters,
             files: Files::of(&config.db),
             clock,

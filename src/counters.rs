@@ -10,13 +10,14 @@ use std::time::Duration;
 use hive_contract::Code;
 
 /// Why heartbeats are refused, and what that is called.
-const REASONS: [(Code, &str); 9] = [
+const REASONS: [(Code, &str); 10] = [
     (Code::MalformedJson, "malformed_json"),
     (Code::TooLarge, "too_large"),
     (Code::UnsupportedMediaType, "unsupported_media_type"),
     (Code::InvalidField, "invalid_field"),
     (Code::ClockSkew, "clock_skew"),
     (Code::TooOld, "too_old"),
+    (Code::TooManyRequests, "too_many_requests"),
     (Code::QueueFull, "queue_full"),
     (Code::StorageUnavailable, "storage_unavailable"),
     (Code::Internal, "internal"),

@@ -8,6 +8,7 @@
 //! - `lifecycle`, [`events`]: what changed from one reading to the next, and what else happened;
 //! - [`replay`]: what was recorded after an id;
 //! - `checkpoint`, `beside`: copying the log and reading for upkeep, beside the writer;
+//! - `allowance`: how much new each hive may bring;
 //! - `dictionary`: names to row numbers, so that a heartbeat is stored as numbers;
 //! - `transaction`: begin, commit, give up;
 //! - `raw`: statements that are executed once a row;
@@ -35,6 +36,7 @@
 //! Invariant: a heartbeat is identified by its hive and its timestamp. Sending it again
 //! changes nothing and is acknowledged again.
 
+mod allowance;
 pub mod availability;
 pub mod backup;
 mod beside;
@@ -45,6 +47,8 @@ mod dictionary;
 pub mod events;
 pub mod export;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod ids;
 mod insert;

@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::feed::{Event, Feed};
 use crate::history::writer::Incoming;
 use crate::history::{Ack, WriteError, Writer};
-use crate::registry::{HiveRegistry, TooManyHives, Update};
+use crate::registry::{Full, HiveRegistry, Update};
 
 /// How far a hive's clock may be ahead.
 pub const MAX_AHEAD: Duration = Duration::from_mins(5);
@@ -41,9 +41,9 @@ pub enum IngestError {
         /// How long raw readings are kept.
         kept: Duration,
     },
-    /// There are too many hives.
+    /// There are too many hives, or their readings are too large.
     #[error("hive.id: {0}")]
-    TooManyHives(#[from] TooManyHives),
+    Full(#[from] Full),
     /// It could not be stored.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -54,7 +54,8 @@ impl From<IngestError> for Problem {
         let code = match &error {
             IngestError::ClockSkew { .. } => Code::ClockSkew,
             IngestError::TooOld { .. } => Code::TooOld,
-            IngestError::TooManyHives(_) => Code::InvalidField,
+            IngestError::Full(_) => Code::InvalidField,
+            IngestError::Write(WriteError::TooMuchNew) => Code::TooManyRequests,
             IngestError::Write(WriteError::QueueFull) => Code::QueueFull,
             IngestError::Write(WriteError::Slow | WriteError::Unavailable) => {
                 Code::StorageUnavailable

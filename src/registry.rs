@@ -100,12 +100,25 @@ pub enum Update {
     Older,
 }
 
-/// There are as many hives as there may be.
+/// The newest readings of all hives take at most so much memory, in bytes: ten times what 100,000
+/// workers take.
+const MAX_MEMORY: usize = 1 << 30;
+
+/// The registry holds as much as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no more than {max} hives are kept; this one is new")]
-pub struct TooManyHives {
-    /// The limit.
-    pub max: usize,
+pub enum Full {
+    /// There are as many hives as there may be.
+    #[error("no more than {max} hives are kept; this one is new")]
+    Hives {
+        /// The limit.
+        max: usize,
+    },
+    /// The newest readings are as large as they may be.
+    #[error("the newest readings of all hives may take {} MiB; this one is too large", max >> 20)]
+    Memory {
+        /// The limit, in bytes.
+        max: usize,
+    },
 }
 
 /// Where a request goes.
@@ -134,6 +147,9 @@ pub struct HiveRegistry {
     index: Arc<Mutex<Index>>,
     count: Arc<AtomicUsize>,
     max_hives: usize,
+    /// What the newest readings take, in bytes.
+    memory: Arc<AtomicUsize>,
+    max_memory: usize,
     liveness: Liveness,
     clock: Clock,
 }
@@ -148,6 +164,8 @@ impl HiveRegistry {
             index: Arc::default(),
             count: Arc::default(),
             max_hives,
+            memory: Arc::default(),
+            max_memory: MAX_MEMORY,
             liveness,
             clock,
         }
@@ -156,24 +174,20 @@ impl HiveRegistry {
     /// Takes a reading over if it is newer than what is there. Older or not, its hive was heard.
     ///
     /// # Errors
-    /// The hive is new and there are too many.
+    /// The hive is new and there are too many, or the newest readings would take too much.
     pub fn update_workers(
         &self,
         heartbeat: &Arc<Heartbeat>,
         received: Timestamp,
-    ) -> Result<Update, TooManyHives> {
+    ) -> Result<Update, Full> {
         self.put(self.fresh(Arc::clone(heartbeat), received))
     }
 
     /// Takes over a reading from the history; it counts as stale until a heartbeat comes.
     ///
     /// # Errors
-    /// There are too many hives.
-    pub fn prime(
-        &self,
-        heartbeat: Arc<Heartbeat>,
-        received: Timestamp,
-    ) -> Result<Update, TooManyHives> {
+    /// There are too many hives, or their readings take too much.
+    pub fn prime(&self, heartbeat: Arc<Heartbeat>, received: Timestamp) -> Result<Update, Full> {
         let age_ms = self.clock.now().millis_since(received).max(0);
         let fresh = self.fresh(heartbeat, received);
         self.put(HiveState { heard_ms: fresh.heard_ms - age_ms, warm: true, ..fresh })
@@ -192,22 +206,33 @@ impl HiveRegistry {
         }
     }
 
-    fn put(&self, fresh: HiveState) -> Result<Update, TooManyHives> {
+    fn put(&self, fresh: HiveState) -> Result<Update, Full> {
         let id = fresh.heartbeat.hive.id.clone();
+        let memory = fresh.heartbeat.memory();
         let mut result = Ok(Update::Newest);
         let mut replaced = None;
         self.hives.entry_by_ref(&id).and_compute_with(|entry| {
             let state = match entry.as_ref().map(|entry| entry.value()) {
                 Some(old) => {
                     let (update, state) = renewed(old, fresh);
+                    let old = old.heartbeat.memory();
+                    if update == Update::Newest && !self.exchange(old, memory) {
+                        result = Err(Full::Memory { max: self.max_memory });
+                        return Op::Nop;
+                    }
                     result = Ok(update);
                     state
                 }
-                None if self.reserve() => fresh,
-                None => {
-                    result = Err(TooManyHives { max: self.max_hives });
+                None if !self.reserve() => {
+                    result = Err(Full::Hives { max: self.max_hives });
                     return Op::Nop;
                 }
+                None if !self.exchange(0, memory) => {
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                    result = Err(Full::Memory { max: self.max_memory });
+                    return Op::Nop;
+                }
+                None => fresh,
             };
             let state = Arc::new(state);
             // While the hive's entry is held: both then see the same order of readings.
@@ -223,6 +248,15 @@ impl HiveRegistry {
     fn reserve(&self) -> bool {
         let room = |count| (count < self.max_hives).then_some(count + 1);
         self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    /// Gives back what a reading took, for what the next one takes. A smaller one has always room.
+    fn exchange(&self, old: usize, new: usize) -> bool {
+        let room = |taken: usize| {
+            let taken = taken.saturating_sub(old) + new;
+            (taken <= self.max_memory || new <= old).then_some(taken)
+        };
+        self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

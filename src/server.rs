@@ -6,6 +6,8 @@
 
 mod patience;
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +32,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 16 << 10;
 /// Header lines in one request.
 const MAX_HEADERS: usize = 64;
+/// Connections at once: enough for the agents of a large fleet, and for every stream.
+const MAX_CONNECTIONS: usize = 16_384;
+/// Descriptors that are left for files, where the system grants fewer than that.
+const OTHER_FILES: u64 = 64;
 /// Pause after the system refused a connection, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,19 +43,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
     let hard = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(most_connections()));
+    let mut is_full = false;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places, &mut is_full) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection(
-                    stream,
-                    router.clone(),
-                    shutdown.clone(),
-                    hard.clone(),
-                ));
+            Ok((stream, place)) => {
+                let served = connection(stream, router.clone(), shutdown.clone(), hard.clone());
+                connections.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(error = %error, "a connection could not be accepted");
@@ -63,6 +71,36 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         hard.cancel();
         connections.wait().await;
     }
+}
+
+/// Connections that there may be at once.
+fn most_connections() -> usize {
+    let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let files = files.saturating_sub(OTHER_FILES).max(1);
+    usize::try_from(files).map_or(MAX_CONNECTIONS, |files| files.min(MAX_CONNECTIONS))
+}
+
+/// The next connection, as soon as there is a place for it; until then it waits in the system.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    is_full: &mut bool,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = match Arc::clone(places).try_acquire_owned() {
+        Ok(place) => {
+            *is_full = false;
+            place
+        }
+        Err(_) => {
+            if !std::mem::replace(is_full, true) {
+                let most = most_connections();
+                tracing::warn!(connections = most, "no more may be open; the next one waits");
+            }
+            Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?
+        }
+    };
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
 }
 
 async fn connection(

@@ -17,6 +17,8 @@ use hive_contract::Timestamp;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod record;
 mod segments;
 

@@ -53,6 +53,27 @@ pub struct Heartbeat {
     pub agent: Option<Agent>,
 }
 
+impl Heartbeat {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_str().len());
+        let worker = |worker: &Worker| {
+            let names = worker.group.as_str().len() + worker.instance.as_str().len();
+            let model = worker.model.as_ref().map_or(0, |model| model.as_str().len());
+            let part = |part: &WorkerGpu| size_of::<WorkerGpu>() + text(&part.uuid);
+            let parts: usize = worker.gpus.iter().map(part).sum();
+            size_of::<Worker>() + names + model + parts
+        };
+        let gpu =
+            |gpu: &Gpu| size_of::<Gpu>() + text(&gpu.uuid) + text(&gpu.name) + text(&gpu.state);
+        let error = |error: &Text| size_of::<Text>() + error.as_str().len();
+        let errors = self.agent.iter().flat_map(|agent| &agent.errors).map(error);
+        let workers = self.workers.iter().map(worker);
+        size_of::<Self>() + workers.chain(self.gpus.iter().map(gpu)).chain(errors).sum::<usize>()
+    }
+}
+
 /// The hive itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]

@@ -10,6 +10,9 @@ use crate::heartbeat::{Agent, Gpu, Heartbeat, Hive, MAX_GPUS, Node, Workers};
 use crate::time::Timestamp;
 use crate::units::Milliseconds;
 
+/// So much is shown of the beginning and of the end of a long reason, in characters.
+const SHOWN: usize = 150;
+
 /// Why a JSON body was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -109,9 +112,19 @@ fn explain<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> Rejec
         }
         None => Rejection::Invalid {
             field: if path.is_empty() { "body".into() } else { path },
-            detail: detail.into(),
+            detail: brief(detail),
         },
     }
+}
+
+/// The beginning and the end of a text that may repeat what was given, however long.
+fn brief(text: &str) -> String {
+    let chars = text.chars().count();
+    if chars <= 2 * SHOWN {
+        return text.into();
+    }
+    let shown = |from| text.chars().skip(from).take(SHOWN);
+    shown(0).chain(['…']).chain(shown(chars - SHOWN)).collect()
 }
 
 #[cfg(test)]
@@ -199,6 +212,33 @@ mod tests {
             invalid(r#"{"hive":{"id":"a b"}}"#),
             "hive.id: ' ' is not allowed in a name; letters, digits and ._:@- are"
         );
+    }
+
+    #[test]
+    fn a_reason_repeats_no_more_than_it_must() {
+        let long = "\u{1f41d}".repeat(100_000);
+        let reason = invalid(&worker(&format!(r#""rss_mb":"{long}""#)));
+        assert!(reason.starts_with("workers[0].rss_mb: invalid type: string \"\u{1f41d}"));
+        assert!(reason.ends_with("\", expected a number in 0..2^53"), "{reason}");
+        assert!(reason.len() < 2048, "{} bytes", reason.len());
+        let reason = parse(&long).unwrap_err().to_string();
+        assert!(reason.len() < 2048, "{} bytes", reason.len());
+    }
+
+    #[test]
+    fn figures_of_any_size_survive() {
+        for figure in [
+            "8796093022208.001",
+            "5034571825498.537",
+            "1e13",
+            "4503599627370.4967",
+            "9007199254740991",
+        ] {
+            let heartbeat = parse(&worker(&format!(r#""rss_mb":{figure},"cpu_pct":{figure}"#)));
+            let heartbeat = heartbeat.unwrap();
+            let json = serde_json::to_string(&heartbeat).unwrap();
+            assert_eq!(parse(&json).unwrap(), heartbeat, "{figure}");
+        }
     }
 
     #[test]

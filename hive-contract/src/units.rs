@@ -2,7 +2,8 @@
 //!
 //! Every figure is kept as a whole number of thousandths, so it is exact to 1/1000, takes
 //! eight bytes also when it is optional, and reads the same on every way out: the feed, REST
-//! and SQLite. Figures are finite, not negative and below 2^53 by construction.
+//! and SQLite. Figures are finite, not negative and below 2^53 by construction; from 2^42 on,
+//! where a double no longer tells thousandths apart, they are whole.
 
 use std::num::NonZeroU64;
 
@@ -11,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Figures must be below this: 2^53, the range in which every JSON reader is exact.
 pub const LIMIT: u64 = 1 << 53;
+
+/// From here on, in thousandths, figures are whole: 2^42.
+const WHOLE_FROM: u64 = (1 << 42) * 1000;
 
 /// A number that is not in the range of its unit.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -28,11 +32,23 @@ struct Thousandths(NonZeroU64);
 
 impl Thousandths {
     fn new(thousandths: u64) -> Option<Self> {
+        let thousandths = match thousandths {
+            fine if fine < WHOLE_FROM => fine,
+            coarse => coarse.saturating_add(500).min(LIMIT * 1000 - 1) / 1000 * 1000,
+        };
         NonZeroU64::new(thousandths.checked_add(1)?).map(Self)
     }
 
     fn get(self) -> u64 {
         self.0.get() - 1
+    }
+
+    /// In the unit itself.
+    fn to_unit(self) -> f64 {
+        match self.get() {
+            fine if fine < WHOLE_FROM => fine as f64 / 1000.0,
+            whole => (whole / 1000) as f64,
+        }
     }
 }
 
@@ -111,7 +127,7 @@ macro_rules! unit {
             /// The number in the unit itself.
             #[must_use]
             pub fn get(self) -> f64 {
-                self.0.get() as f64 / 1000.0
+                self.0.to_unit()
             }
 
             /// Whether the figure is exactly zero.
@@ -171,9 +187,13 @@ macro_rules! unit {
             }
         }
     };
-    // On the wire always with a decimal point: `85.0`.
+    // On the wire with a decimal point: `85.0`. Not every reader takes one off many digits exactly.
     (@serialize decimal, $self:ident, $serializer:ident) => {
-        $serializer.serialize_f64($self.get())
+        if $self.0.get() < WHOLE_FROM {
+            $serializer.serialize_f64($self.get())
+        } else {
+            $serializer.serialize_u64($self.0.get() / 1000)
+        }
     };
     // On the wire as a whole number wherever it is one: `8192`.
     (@serialize whole, $self:ident, $serializer:ident) => {
@@ -326,9 +346,9 @@ mod tests {
 
     proptest! {
         #[test]
-        // Above 2^42 a double no longer tells thousandths apart.
-        fn thousandths_survive_json(thousandths in 0..(1_u64 << 42) * 1000) {
+        fn thousandths_survive_json(thousandths in prop_oneof![0..WHOLE_FROM, 0..LIMIT * 1000]) {
             let figure = CpuPercent::from_thousandths(thousandths).unwrap();
+            prop_assert!(figure.thousandths() == thousandths || thousandths >= WHOLE_FROM);
             let json = serde_json::to_string(&figure).unwrap();
             prop_assert_eq!(serde_json::from_str::<CpuPercent>(&json).unwrap(), figure);
             prop_assert_eq!(figure.to_string().parse::<f64>().unwrap(), figure.get());
@@ -343,7 +363,10 @@ mod tests {
         #[test]
         fn any_number_is_taken_or_refused(value: f64) {
             match CpuPercent::new(value) {
-                Ok(figure) => prop_assert!((figure.get() - value).abs() <= 0.000_5 + value * 1e-15),
+                Ok(figure) => {
+                    let exact = if figure.thousandths() < WHOLE_FROM { 0.000_5 } else { 1.0 };
+                    prop_assert!((figure.get() - value).abs() <= exact + value * 1e-15);
+                }
                 Err(_) => prop_assert!(!(value >= 0.0 && value < LIMIT as f64)),
             }
         }

@@ -24,7 +24,7 @@ use super::response::json;
 use crate::clock::Clock;
 use crate::history::Reader;
 use crate::history::metric::METRICS;
-use crate::history::query::{self, Label};
+use crate::history::query::{self, Label, LabelValues};
 
 /// The largest posted query, in bytes.
 const MAX_QUERY: usize = 1 << 20;
@@ -87,6 +87,9 @@ pub(super) async fn metrics() -> Response {
 #[derive(Serialize)]
 struct Values {
     values: Vec<String>,
+    /// Only where there are more than one answer has room for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
 }
 
 /// The values of a label in a range of time.
@@ -103,6 +106,7 @@ pub(super) async fn label_values(
     let given = Given::in_url(params);
     let (start, end) = parse::range(&given, clock.now().millis())?;
     let matchers = parse::matchers(&given)?;
-    let values = query::label_values(&reader, label, start, end, &matchers).await?;
-    Ok(json(&Values { values }))
+    let LabelValues { values, truncated } =
+        query::label_values(&reader, label, start, end, &matchers).await?;
+    Ok(json(&Values { values, truncated }))
 }

@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{ApiError, not_found};
 
+/// The most parameters of one request: each worker of the fleet may be compared with all of them.
+const MAX_PARAMETERS: usize = 256;
+
 /// The parameters of a request, in their order.
 #[derive(Debug)]
 pub(super) struct Params(Vec<(String, String)>);
@@ -19,7 +22,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+        let given = form_urlencoded::parse(query.as_bytes()).into_owned();
+        let params: Vec<_> = given.take(MAX_PARAMETERS + 1).collect();
+        if params.len() > MAX_PARAMETERS {
+            let detail = format!("there are more than {MAX_PARAMETERS} parameters");
+            return Err(Problem::new(Code::InvalidParameter, detail).into());
+        }
+        Ok(Self(params))
     }
 }
 

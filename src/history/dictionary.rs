@@ -19,6 +19,14 @@ use super::insert::{Values, bind_any, pieces};
 #[derive(Debug, Default)]
 pub(super) struct Dictionary {
     hives: HashMap<HiveId, Entry>,
+    newest: Newest,
+}
+
+/// The newest numbers: a larger one is that of a new row.
+#[derive(Debug, Default, Clone, Copy)]
+struct Newest {
+    run: i64,
+    gpu: i64,
 }
 
 #[derive(Debug)]
@@ -53,6 +61,9 @@ struct GpuIdentity {
 pub(super) struct Found {
     runs: HashMap<RunIdentity, i64>,
     gpus: HashMap<GpuIdentity, i64>,
+    newest: Newest,
+    /// How many rows each hive got that were not there before.
+    fresh: HashMap<i64, usize>,
 }
 
 impl RunIdentity {
@@ -106,6 +117,11 @@ fn same_gpu(a: &Gpu, b: &Gpu) -> bool {
         && a.memory_total_mb == b.memory_total_mb
 }
 
+/// The GPUs on which the workers sit.
+fn parts(heartbeat: &Heartbeat) -> impl Iterator<Item = &WorkerGpu> {
+    heartbeat.workers.iter().flat_map(|worker| &worker.gpus)
+}
+
 fn same_description(a: &Heartbeat, b: &Heartbeat) -> bool {
     let node = |h: &Heartbeat| h.node.as_ref().map(|n| (n.cpu_count, n.memory_total_mb));
     a.hive == b.hive
@@ -118,11 +134,14 @@ fn same_description(a: &Heartbeat, b: &Heartbeat) -> bool {
 impl Dictionary {
     /// Reads the hives; their last heartbeats come with [`Dictionary::prime`].
     pub(super) async fn load(connection: &mut SqliteConnection) -> sqlx::Result<Self> {
+        let newest =
+            sqlx::query_file!("queries/last_names.sql").fetch_one(&mut *connection).await?;
+        let newest = Newest { run: newest.run, gpu: newest.gpu };
         let hives = sqlx::query_file!("queries/hives.sql").fetch_all(connection).await?;
         let hives = hives.into_iter().filter_map(|row| {
             Some((HiveId::new(row.id).ok()?, Entry { hive: row.hive, last: None }))
         });
-        Ok(Self { hives: hives.collect() })
+        Ok(Self { hives: hives.collect(), newest })
     }
 
     /// Takes over a heartbeat as it was read from the file.
@@ -139,6 +158,19 @@ impl Dictionary {
     /// The number of a hive, if it has one.
     pub(super) fn hive(&self, id: &HiveId) -> Option<i64> {
         self.hives.get(id).map(|entry| entry.hive)
+    }
+
+    /// Whether a heartbeat names nothing but what the last one of its hive named.
+    pub(super) fn knows(&self, heartbeat: &Heartbeat) -> bool {
+        let last = self.hives.get(&heartbeat.hive.id).and_then(|entry| entry.last.as_ref());
+        let Some((last, _)) = last else { return false };
+        let known: HashSet<_> = parts(last).map(|part| &part.uuid).collect();
+        let mut workers = heartbeat.workers.iter().enumerate();
+        let mut gpus = heartbeat.gpus.iter().enumerate();
+        same_description(last, heartbeat)
+            && workers.all(|(i, worker)| position(&last.workers, i, worker, same_run).is_some())
+            && gpus.all(|(i, gpu)| position(&last.gpus, i, gpu, same_gpu).is_some())
+            && parts(heartbeat).all(|part| known.contains(&part.uuid))
     }
 
     /// Finds or makes the rows of everything in a batch that is not known yet, many a statement.
@@ -167,10 +199,16 @@ impl Dictionary {
                 }
             }
         }
-        Ok(Found {
-            runs: upsert(runs.into_iter().collect(), connection).await?,
-            gpus: upsert(gpus.into_iter().collect(), connection).await?,
-        })
+        let mut found = Found { newest: self.newest, ..Found::default() };
+        found.add_runs(runs.into_iter().collect(), connection).await?;
+        found.add_gpus(gpus.into_iter().collect(), connection).await?;
+        Ok(found)
+    }
+
+    /// Ends a batch: how many rows each hive got that were not there before.
+    pub(super) fn finish(&mut self, found: Found) -> HashMap<i64, usize> {
+        self.newest = found.newest;
+        found.fresh
     }
 
     /// The numbers of a heartbeat's names: the hive's, and the others'.
@@ -190,7 +228,10 @@ impl Dictionary {
         let mut ids = RowIds::default();
         ids.description = match last {
             Some((last, ids)) if same_description(last, heartbeat) => ids.description,
-            _ => insert_description(hive, heartbeat, connection).await?,
+            _ => {
+                *found.fresh.entry(hive).or_default() += 1;
+                insert_description(hive, heartbeat, connection).await?
+            }
         };
         for (i, worker) in heartbeat.workers.iter().enumerate() {
             let known = last.and_then(|(last, ids)| {
@@ -210,7 +251,7 @@ impl Dictionary {
                 None => found.gpu(GpuIdentity::of(hive, gpu), connection).await?,
             });
         }
-        for gpu in heartbeat.workers.iter().flat_map(|worker| &worker.gpus) {
+        for gpu in parts(heartbeat) {
             let listed = heartbeat.gpus.iter().position(|g| g.uuid.is_some() && g.uuid == gpu.uuid);
             ids.worker_gpus.push(match listed {
                 Some(at) => ids.gpus[at],
@@ -236,6 +277,32 @@ fn position<T>(
 }
 
 impl Found {
+    async fn add_runs(
+        &mut self,
+        identities: Vec<RunIdentity>,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<()> {
+        let runs = upsert(identities, connection).await?;
+        let new = runs.iter().filter(|(_, run)| **run > self.newest.run);
+        new.for_each(|(identity, _)| *self.fresh.entry(identity.hive).or_default() += 1);
+        self.newest.run = runs.values().copied().fold(self.newest.run, i64::max);
+        self.runs.extend(runs);
+        Ok(())
+    }
+
+    async fn add_gpus(
+        &mut self,
+        identities: Vec<GpuIdentity>,
+        connection: &mut SqliteConnection,
+    ) -> sqlx::Result<()> {
+        let gpus = upsert(identities, connection).await?;
+        let new = gpus.iter().filter(|(_, gpu)| **gpu > self.newest.gpu);
+        new.for_each(|(identity, _)| *self.fresh.entry(identity.hive).or_default() += 1);
+        self.newest.gpu = gpus.values().copied().fold(self.newest.gpu, i64::max);
+        self.gpus.extend(gpus);
+        Ok(())
+    }
+
     async fn run(
         &mut self,
         identity: RunIdentity,
@@ -244,7 +311,7 @@ impl Found {
         if let Some(&run) = self.runs.get(&identity) {
             return Ok(run);
         }
-        self.runs.extend(upsert(vec![identity.clone()], connection).await?);
+        self.add_runs(vec![identity.clone()], connection).await?;
         self.runs.get(&identity).copied().ok_or(sqlx::Error::RowNotFound)
     }
 
@@ -256,7 +323,7 @@ impl Found {
         if let Some(&gpu) = self.gpus.get(&identity) {
             return Ok(gpu);
         }
-        self.gpus.extend(upsert(vec![identity.clone()], connection).await?);
+        self.add_gpus(vec![identity.clone()], connection).await?;
         self.gpus.get(&identity).copied().ok_or(sqlx::Error::RowNotFound)
     }
 }

@@ -36,7 +36,7 @@ mod select;
 use sqlx::SqliteConnection;
 
 pub use grid::Step;
-pub use labels::label_values;
+pub use labels::{LabelValues, label_values};
 pub use matcher::Matcher;
 pub use request::{Across, Agg, Answer, Fill, Label, Request, Resolution, Series};
 

@@ -21,6 +21,7 @@ use self::queue::Write;
 pub use self::queue::{Ack, Incoming, Storage, WriteError, Writer};
 use self::statements::{LiveRow, Statements};
 use super::Reader;
+use super::allowance::Allowances;
 use super::codec;
 use super::dictionary::Dictionary;
 use super::events;
@@ -58,6 +59,7 @@ pub struct WriterTask {
     statements: Statements,
     database: Database,
     dictionary: Dictionary,
+    allowances: Allowances,
     live: LiveIndex,
     histories: Histories,
     ids: Ids,
@@ -116,6 +118,7 @@ pub async fn prepare(
         storage,
         database,
         dictionary,
+        allowances: Allowances::default(),
         live,
         histories,
         upkeep,
@@ -181,7 +184,7 @@ impl WriterTask {
                 // Acknowledged before published: an agent waits for it, a reader does not.
                 for (write, acks) in batch.drain(..).zip(stored.acks) {
                     // The agent may be gone; it will ask again and get a duplicate's answer.
-                    let _ = write.reply.send(Ok(acks));
+                    let _ = write.reply.send(acks);
                 }
                 self.feed.publish(stored.events.into_iter().chain(recovered));
             }
@@ -270,15 +273,23 @@ impl WriterTask {
     }
 
     async fn store(&mut self, batch: &[Write]) -> sqlx::Result<Stored> {
+        let now_ms = self.clock.monotonic_ms();
+        let refused: Vec<bool> = batch.iter().map(|write| self.refuses(write, now_ms)).collect();
         let connection = &mut self.database.writer;
         transaction::begin(connection).await?;
-        let heartbeats = batch.iter().flat_map(|write| &write.heartbeats).map(|i| &i.heartbeat);
+        let taken = batch.iter().zip(&refused).filter(|(_, refused)| !**refused);
+        let heartbeats = taken.flat_map(|(write, _)| &write.heartbeats).map(|i| &i.heartbeat);
         let mut found = self.dictionary.find(heartbeats, connection).await?;
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();
         let mut histories = self.histories.stage();
-        for write in batch {
+        let mut changes: HashMap<i64, usize> = HashMap::new();
+        for (write, refused) in batch.iter().zip(refused) {
+            if refused {
+                stored.acks.push(Err(WriteError::TooMuchNew));
+                continue;
+            }
             for happening in &write.happenings {
                 let event = Lifecycle { id: Some(self.ids.next()), ..happening.clone() };
                 let hive = event.hive_id.as_ref().and_then(|hive| self.dictionary.hive(hive));
@@ -304,6 +315,7 @@ impl WriterTask {
                 let (hive, ids) =
                     self.dictionary.resolve(heartbeat, &mut found, connection).await?;
                 let observed = histories.observe(hive, heartbeat);
+                *changes.entry(hive).or_default() += observed.changes.len();
                 rows.push(LiveRow { id, hive, ts, arrays: codec::encode(heartbeat, ids) });
                 fresh.insert((hive, ts), id);
                 let samples = u16::try_from(heartbeat.workers.len()).unwrap_or(u16::MAX);
@@ -329,14 +341,27 @@ impl WriterTask {
                 }
                 acks.push(Ack { id, duplicate: false });
             }
-            stored.acks.push(acks);
+            stored.acks.push(Ok(acks));
         }
         let mut handle = Handle::new(connection.lock_handle().await?);
         self.statements.insert(&rows, &mut handle)?;
         transaction::commit_on(&mut handle)?;
         drop(handle);
         self.histories.commit(histories.finish());
+        for (hive, amount) in self.dictionary.finish(found).into_iter().chain(changes) {
+            self.allowances.spend(hive, amount, now_ms);
+        }
         Ok(stored)
+    }
+
+    /// Whether a request brings something new of a hive that has brought too much.
+    fn refuses(&self, write: &Write, now_ms: i64) -> bool {
+        let mut heartbeats = write.heartbeats.iter().map(|incoming| &incoming.heartbeat);
+        heartbeats.any(|heartbeat| {
+            let hive = self.dictionary.hive(&heartbeat.hive.id);
+            hive.is_some_and(|hive| self.allowances.is_overdrawn(hive, now_ms))
+                && !self.dictionary.knows(heartbeat)
+        })
     }
 }
 
@@ -361,7 +386,7 @@ async fn sealed(
 #[derive(Default)]
 struct Stored {
     /// One list for each request.
-    acks: Vec<Vec<Ack>>,
+    acks: Vec<Result<Vec<Ack>, WriteError>>,
     /// Each new heartbeat, with its hive.
     readings: Vec<(i64, LiveReading)>,
     events: Vec<Event>,

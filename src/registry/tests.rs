@@ -479,3 +479,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_newest_readings_have_room_together_and_a_smaller_one_always_has() {
+    let Fixture { registry, micros } = Fixture::new();
+    let fixture = Fixture { registry: HiveRegistry { max_memory: 64 << 10, ..registry }, micros };
+    let workers = |n: usize| -> Vec<Value> {
+        (0..n).map(|i| json!({"pid": 1, "group": "g", "instance": i.to_string()})).collect()
+    };
+    let hear = |hive: &str, n: usize| {
+        fixture.advance(1000);
+        let heartbeat = json!({"hive": {"id": hive}, "workers": workers(n)}).to_string();
+        let now = Timestamp::from_millis(fixture.now_ms()).unwrap();
+        let heartbeat = Heartbeat::parse(heartbeat.as_bytes(), now).unwrap();
+        fixture.registry.update_workers(&Arc::new(heartbeat), now)
+    };
+    let full = Err(Full::Memory { max: 64 << 10 });
+    assert_eq!(hear("a", 100), Ok(Update::Newest));
+    assert_eq!(hear("b", 500), full);
+    assert!(fixture.registry.get("b").is_none());
+    assert_eq!(hear("a", 500), full);
+    assert_eq!(fixture.registry.get_workers("a").len(), 100);
+    assert_eq!(hear("a", 1), Ok(Update::Newest));
+    assert_eq!(hear("b", 100), Ok(Update::Newest));
+    let held: usize = fixture.registry.hives().iter().map(|hive| hive.heartbeat.memory()).sum();
+    assert_eq!(fixture.registry.memory.load(Ordering::Relaxed), held);
+}

@@ -57,7 +57,7 @@ pub fn find_root(proc_root: &Path) -> Result<PathBuf, Error> {
 }
 
 /// The first cgroup v2 mount of a mount table.
-fn parse_mounts(mounts: &[u8]) -> Option<PathBuf> {
+pub(super) fn parse_mounts(mounts: &[u8]) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     lines(mounts).find_map(|line| {
         let mut fields = words(line).skip(1);
@@ -236,7 +236,7 @@ fn has_no_children(dir: &Path) -> bool {
 }
 
 /// PIDs, one a line. Processes outside the collector's PID namespace stand there as 0.
-fn parse_pids(procs: &[u8]) -> impl Iterator<Item = u32> {
+pub(super) fn parse_pids(procs: &[u8]) -> impl Iterator<Item = u32> {
     lines(procs).filter_map(|line| u32::try_from(number(line)?).ok()).filter(|&pid| pid != 0)
 }
 

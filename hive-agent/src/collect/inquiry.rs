@@ -22,6 +22,8 @@ use super::place::Member;
 use super::server::{Model, Queue};
 use crate::clock::Clock;
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod http;
 mod json;
 mod ollama;

@@ -37,6 +37,8 @@ pub mod cgroup;
 mod complaints;
 pub mod discover;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gpu;
 mod growth;
 mod inquiry;

@@ -62,14 +62,14 @@ fn read<T>(
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cpu {
+pub(super) struct Cpu {
     busy_ticks: u64,
-    count: u64,
+    pub(super) count: u64,
 }
 
 /// Busy is user, nice, system, interrupts and what a hypervisor took; waiting for I/O is not,
 /// and guests are part of user already.
-fn parse_cpu(text: &[u8]) -> Option<Cpu> {
+pub(super) fn parse_cpu(text: &[u8]) -> Option<Cpu> {
     let total = lines(text).find_map(|line| line.strip_prefix(b"cpu "))?;
     let mut fields = [0_u64; 8];
     let mut words = words(total);
@@ -98,7 +98,7 @@ pub(super) fn parse_memory(text: &[u8]) -> Option<Memory> {
     Some(Memory { used_bytes: total_bytes.saturating_sub(bytes("MemAvailable")?), total_bytes })
 }
 
-fn parse_load(text: &[u8]) -> Option<Load> {
+pub(super) fn parse_load(text: &[u8]) -> Option<Load> {
     let first = std::str::from_utf8(words(text).next()?).ok()?;
     Load::new(first.parse().ok()?).ok()
 }

@@ -127,6 +127,6 @@ pub(in crate::api) async fn options(
     let matchers = of_payload(&payload, &Members::new())?;
     let now = clock.now().millis();
     let values =
-        query::label_values(&reader, label, now - OPTIONS_RANGE_MS, now, &matchers).await?;
+        query::label_values(&reader, label, now - OPTIONS_RANGE_MS, now, &matchers).await?.values;
     Ok(json(&choices(values.into_iter().filter(|value| !value.is_empty()))))
 }

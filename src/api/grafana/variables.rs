@@ -50,7 +50,7 @@ pub(in crate::api) async fn variable(
             let (start, end) = range(&asked, "range", clock.now().millis())?;
             let mut matchers = of_payload(&payload, &object(&asked, "scopedVars")?)?;
             matchers.extend(of_match(&payload)?);
-            query::label_values(&reader, label, start, end, &matchers).await?
+            query::label_values(&reader, label, start, end, &matchers).await?.values
         }
     };
     let choice = |value: String| Choice { text: value.clone(), value };
@@ -115,6 +115,6 @@ pub(in crate::api) async fn tag_values(
     let mut matchers = of_filters(&asked)?;
     // Others of the same label can be chosen too.
     matchers.retain(|matcher| matcher.label != label);
-    let values = query::label_values(&reader, label, start, end, &matchers).await?;
+    let values = query::label_values(&reader, label, start, end, &matchers).await?.values;
     Ok(json(&values.into_iter().map(|text| Tag { text }).collect::<Vec<_>>()))
 }

@@ -11,8 +11,20 @@ use super::{Plan, QueryError, extent, select};
 use crate::history::metric::Subject;
 use crate::history::reader::Reader;
 
+/// The most values in one answer.
+const MAX_LABEL_VALUES: usize = 20_000;
+
+/// The values of a label, sorted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelValues {
+    /// The first of them.
+    pub values: Vec<String>,
+    /// There are more than one answer has room for.
+    pub truncated: bool,
+}
+
 /// The values of a label among the readings of a range (ms since the epoch, `end` exclusive)
-/// that satisfy all conditions; sorted.
+/// that satisfy all conditions.
 ///
 /// # Errors
 /// The history cannot be read.
@@ -22,7 +34,7 @@ pub async fn label_values(
     start: i64,
     end: i64,
     matchers: &[Matcher],
-) -> Result<Vec<String>, QueryError> {
+) -> Result<LabelValues, QueryError> {
     let mut read = reader.begin().await.map_err(QueryError::Read)?;
     let result = values(label, start, end, matchers, &mut read).await;
     let result = result.map_err(|failure| match failure {
@@ -39,7 +51,7 @@ async fn values(
     end: i64,
     matchers: &[Matcher],
     connection: &mut SqliteConnection,
-) -> Result<Vec<String>, Failure> {
+) -> Result<LabelValues, Failure> {
     let measure = Measure::presence(subject(label, matchers));
     let grid = Grid::whole(start, end);
     let extent = extent(start, end, connection).await?;
@@ -48,7 +60,9 @@ async fn values(
     let work = Work { measure: &measure, selection: &selection, plan: &plan };
     let counts = work.run(connection).await?;
     let used = selection.groups.into_iter().zip(counts).filter(|(_, counts)| counts[0].is_some());
-    Ok(used.flat_map(|(group, _)| group).collect())
+    let mut used = used.flat_map(|(group, _)| group);
+    let values = used.by_ref().take(MAX_LABEL_VALUES).collect();
+    Ok(LabelValues { values, truncated: used.next().is_some() })
 }
 
 /// What has the label, and the labels of the conditions if that can be.

@@ -44,6 +44,12 @@ pub enum WriteError {
     /// The disk takes long. The request is stored yet, unless the disk refuses it in the end.
     #[error("the disk is slow at the moment; keep the heartbeat and try again")]
     Slow,
+    /// The hive has brought too much that is new. Nothing of the request was stored.
+    #[error(
+        "the hive has brought more new workers, GPUs and changes than are kept of one; \
+         what is new is taken again when that is made up for"
+    )]
+    TooMuchNew,
     /// The disk refuses. Nothing of the request was stored.
     #[error("the history cannot be written at the moment; keep the heartbeat and try again")]
     Unavailable,

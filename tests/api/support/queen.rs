@@ -76,6 +76,16 @@ impl Home {
         self.start_as(&mut self.command(options))
     }
 
+    /// Starts a queen who may open so many files and connections.
+    #[track_caller]
+    pub(crate) fn start_with_files(&self, files: u32) -> Queen {
+        let queen = self.command(&[]);
+        let mut limited = clean("sh");
+        limited.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        limited.arg(queen.get_program()).args(queen.get_args());
+        self.start_as(limited.current_dir(self.0.path()))
+    }
+
     /// Starts a queen by her command and waits until she listens.
     #[track_caller]
     pub(crate) fn start_as(&self, command: &mut Command) -> Queen {

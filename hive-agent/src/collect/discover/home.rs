@@ -34,7 +34,7 @@ impl Home {
         buffer: &mut Buffer,
     ) -> io::Result<Self> {
         let dir = proc_root.join(pid.to_string());
-        let mut home = parse(buffer.read_once(&dir.join("cgroup"), MAX_LEN)?);
+        let mut home = Self::parse(buffer.read_once(&dir.join("cgroup"), MAX_LEN)?);
         let network = |dir: &Path| fs::read_link(dir.join("ns/net")).ok();
         let own = network(&proc_root.join("self"));
         home.is_on_host_network = match own.zip(network(&dir)) {
@@ -45,29 +45,32 @@ impl Home {
         Ok(home)
     }
 
+    /// What `/proc/PID/cgroup` says.
+    pub(in crate::collect) fn parse(text: &[u8]) -> Self {
+        let v2 = lines(text).find_map(|line| line.strip_prefix(b"0::/"));
+        let container = lines(text).find_map(|line| {
+            line.split(|byte| b"/-.:".contains(byte)).find(|part| is_container_id(part))
+        });
+        Self {
+            cgroup: v2
+                .map(|path| Path::new(OsStr::from_bytes(path)))
+                .filter(|path| {
+                    // What lies outside the collector's own view of the tree begins with `..`.
+                    let is_below =
+                        path.components().all(|part| matches!(part, Component::Normal(_)));
+                    is_below && !path.as_os_str().as_bytes().ends_with(b" (deleted)")
+                })
+                .map(Path::to_owned),
+            container: container
+                .map(|id| String::from_utf8_lossy(&id[..SHORT_ID_LEN]).into_owned()),
+            is_on_host_network: false,
+        }
+    }
+
     /// The cgroup of the service or container that the process runs in, if it is in one whose
     /// name says so.
-    pub(super) fn unit(&self) -> Option<&Path> {
+    pub(in crate::collect) fn unit(&self) -> Option<&Path> {
         self.cgroup.as_ref()?.ancestors().find(|path| path.file_name().is_some_and(is_unit))
-    }
-}
-
-fn parse(text: &[u8]) -> Home {
-    let v2 = lines(text).find_map(|line| line.strip_prefix(b"0::/"));
-    let container = lines(text).find_map(|line| {
-        line.split(|byte| b"/-.:".contains(byte)).find(|part| is_container_id(part))
-    });
-    Home {
-        cgroup: v2
-            .map(|path| Path::new(OsStr::from_bytes(path)))
-            .filter(|path| {
-                // What lies outside the collector's own view of the tree begins with `..`.
-                let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
-                is_below && !path.as_os_str().as_bytes().ends_with(b" (deleted)")
-            })
-            .map(Path::to_owned),
-        container: container.map(|id| String::from_utf8_lossy(&id[..SHORT_ID_LEN]).into_owned()),
-        is_on_host_network: false,
     }
 }
 
@@ -131,21 +134,21 @@ mod tests {
             ("/a.service (deleted)".into(), String::new(), false),
         ] {
             let (path, unit): (String, String) = (path, unit);
-            let home = parse(format!("1:name=systemd:/x\n0::{path}\n").as_bytes());
+            let home = Home::parse(format!("1:name=systemd:/x\n0::{path}\n").as_bytes());
             let found = home.unit().unwrap_or(Path::new(""));
             assert_eq!(found, Path::new(&unit), "{path}");
             assert_eq!(home.container.as_deref(), container.then_some("0123456789ab"), "{path}");
         }
         let v1 = format!("4:memory:/docker/{id}\n1:name=systemd:/docker/{id}\n");
-        let home = parse(v1.as_bytes());
+        let home = Home::parse(v1.as_bytes());
         assert_eq!((home.cgroup, home.container.as_deref()), (None, Some("0123456789ab")));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read(bytes: Vec<u8>) {
-            let _ = parse(&bytes).unit();
-            let _ = parse(&[b"0::/".as_slice(), &bytes].concat()).unit();
+            let _ = Home::parse(&bytes).unit();
+            let _ = Home::parse(&[b"0::/".as_slice(), &bytes].concat()).unit();
         }
     }
 }

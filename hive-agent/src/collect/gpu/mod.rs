@@ -36,6 +36,8 @@ mod reading;
 
 use board::Board;
 use drm::DrmBackend;
+#[cfg(fuzzing)]
+pub use drm::fuzzing;
 use nvml::NvmlBackend;
 pub use probe::{NvmlProbe, Probe, probe};
 pub(super) use reading::View;

@@ -29,6 +29,8 @@ use crate::collect::text::number;
 
 mod card;
 mod fdinfo;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kfd;
 
 use card::Card;

@@ -239,6 +239,8 @@ impl Live {
     /// The frames that can be sent now that an event came.
     fn ready(&mut self, event: Arc<Event>) -> Vec<Bytes> {
         match &mut self.thin {
+            // What is not wanted does not take the place of what is.
+            Some(_) if !self.wanted.takes(&event) => Vec::new(),
             Some(thin) => {
                 let ready = thin.push(event);
                 ready.iter().filter_map(|event| self.wanted.frame(event)).collect()

@@ -96,3 +96,13 @@ fn a_thin_stream_brings_the_newest_of_each_interval() {
     hives.sort_by_key(|(id, _)| *id);
     assert_eq!(hives[0], (Some(last), json!("a")), "an hour has not passed, only the replay");
 }
+
+#[test]
+fn what_is_not_wanted_takes_no_place_in_a_thin_stream() {
+    let queen = Queen::start();
+    let now = now_ms();
+    let wanted = queen.takes(&reading("h", now, &[("llm", "1", "a")])).id;
+    queen.takes(&reading("h", now + 1, &[("llm", "2", "b")]));
+    let mut thin = queen.stream("?since=0&interval=1h&event=heartbeat&model=a");
+    assert_eq!(thin.telemetry().id, Some(wanted));
+}

@@ -57,32 +57,41 @@ impl Wanted {
             .then(|| -> HiveFilter { Box::new(move |hive| admits(&hives, Some(hive))) })
     }
 
-    /// What is sent of an event, if anything.
-    pub(super) fn frame(&self, event: &Event) -> Option<Bytes> {
+    /// Whether anything is sent of an event.
+    pub(super) fn takes(&self, event: &Event) -> bool {
         match &event.content {
             Content::Heartbeat { heartbeat, late } => {
-                let wanted = admits(&self.events, Some("heartbeat"))
+                admits(&self.events, Some("heartbeat"))
                     && (!late || self.backfill)
-                    && admits(&self.hives, Some(heartbeat.hive.id.as_str()));
-                if !wanted {
-                    None
-                } else if self.groups.is_empty() && self.models.is_empty() {
-                    Some(event.frame(self.form))
-                } else {
-                    let workers = self.workers(heartbeat);
-                    (!workers.is_empty()).then(|| event.encode(self.form, Some(workers)))
-                }
+                    && admits(&self.hives, Some(heartbeat.hive.id.as_str()))
+                    && (self.is_whole() || heartbeat.workers.iter().any(|w| self.wants_worker(w)))
             }
-            Content::Lifecycle(change) => self.wants(change).then(|| event.frame(self.form)),
+            Content::Lifecycle(change) => self.wants(change),
         }
     }
 
+    /// What is sent of an event, if anything.
+    pub(super) fn frame(&self, event: &Event) -> Option<Bytes> {
+        self.takes(event).then(|| match &event.content {
+            Content::Heartbeat { heartbeat, .. } if !self.is_whole() => {
+                event.encode(self.form, Some(self.workers(heartbeat)))
+            }
+            _ => event.frame(self.form),
+        })
+    }
+
+    /// Whether heartbeats are wanted with all their workers.
+    fn is_whole(&self) -> bool {
+        self.groups.is_empty() && self.models.is_empty()
+    }
+
     fn workers<'a>(&self, heartbeat: &'a Heartbeat) -> Vec<&'a Worker> {
-        let wanted = |worker: &&Worker| {
-            admits(&self.groups, Some(worker.group.as_str()))
-                && admits(&self.models, worker.model.as_ref().map(|model| model.as_str()))
-        };
-        heartbeat.workers.iter().filter(wanted).collect()
+        heartbeat.workers.iter().filter(|worker| self.wants_worker(worker)).collect()
+    }
+
+    fn wants_worker(&self, worker: &Worker) -> bool {
+        admits(&self.groups, Some(worker.group.as_str()))
+            && admits(&self.models, worker.model.as_ref().map(|model| model.as_str()))
     }
 
     /// An event that names no worker is wanted whatever groups and models are.

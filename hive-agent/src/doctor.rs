@@ -70,14 +70,17 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { verdict, subject, seen, advice } in &self.0 {
+        let mut findings = self.0.iter().peekable();
+        while let Some(Finding { verdict, subject, seen, advice }) = findings.next() {
             let verdict = match verdict {
                 Verdict::Fine => "ok",
                 Verdict::Note => "note",
                 Verdict::Problem => "PROBLEM",
             };
             writeln!(f, "{verdict:<8} {subject}: {seen}")?;
-            if let Some(advice) = advice {
+            // What helps against several is said once, after the last of them.
+            let is_repeated = findings.peek().is_some_and(|next| next.advice == *advice);
+            if let Some(advice) = advice.as_ref().filter(|_| !is_repeated) {
                 writeln!(f, "{:<8} -> {advice}", "")?;
             }
         }

@@ -64,6 +64,9 @@ async fn what_is_missing_is_named_with_what_to_do() {
     for name in ["cpu", "memory", "io"] {
         assert!(report.to_string().contains(&format!("note     cgroup: no {name} controller: ")));
     }
+    let advices: Vec<_> = report.findings().iter().filter_map(|f| f.advice.as_deref()).collect();
+    assert_eq!(advices.iter().filter(|advice| **advice == advices[0]).count(), 3, "{report}");
+    assert_eq!(report.to_string().matches(advices[0]).count(), 1, "said once: {report}");
 
     let report = examine(&config("http://127.0.0.1:1".parse().unwrap(), "/proc/1".as_ref())).await;
     let text = report.to_string();

@@ -348,7 +348,8 @@ impl Feed {
         self.inner.lagged.load(Ordering::Relaxed)
     }
 
-    /// Joins anew at the end, having lost its place: what has an id up to the subscription's new last one is passed over.
+    /// Joins anew at the end, having lost its place: what has an id up to the subscription's new
+    /// last one is passed over.
     pub fn rejoin(&self, subscription: &mut Subscription) {
         self.inner.lagged.fetch_add(1, Ordering::Relaxed);
         let mut state = self.published();

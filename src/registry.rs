@@ -199,6 +199,7 @@ impl HiveRegistry {
             received,
             heard_ms: self.clock.monotonic_ms(),
             warm: false,
+            memory: heartbeat.memory(),
             steadiness: Steadiness::default(),
             windows: Windows::of(self.liveness, HiveState::interval(&heartbeat)),
             clock_skew_ms: heartbeat.timestamp.millis_since(received),
@@ -208,15 +209,14 @@ impl HiveRegistry {
 
     fn put(&self, fresh: HiveState) -> Result<Update, Full> {
         let id = fresh.heartbeat.hive.id.clone();
-        let memory = fresh.heartbeat.memory();
+        let memory = fresh.memory;
         let mut result = Ok(Update::Newest);
         let mut replaced = None;
         self.hives.entry_by_ref(&id).and_compute_with(|entry| {
             let state = match entry.as_ref().map(|entry| entry.value()) {
                 Some(old) => {
                     let (update, state) = renewed(old, fresh);
-                    let old = old.heartbeat.memory();
-                    if update == Update::Newest && !self.exchange(old, memory) {
+                    if update == Update::Newest && !self.exchange(old.memory, memory) {
                         result = Err(Full::Memory { max: self.max_memory });
                         return Op::Nop;
                     }

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRef, FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
@@ -63,7 +63,9 @@ impl Bodies {
     /// would not see the answer.
     async fn gather(&self, body: Body, max: usize, has_room: &mut bool) -> Result<Bytes, ApiError> {
         let mut body = Limited::new(body, max);
-        let mut whole = BytesMut::new();
+        // What is announced is found to be so only when it comes: no more than what each may have.
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let mut whole = BytesMut::with_capacity(announced.min(FREE_BYTES));
         let mut room = None;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {

@@ -23,6 +23,8 @@ pub struct HiveState {
     pub(super) heard_ms: i64,
     /// It was read from the history at the start, and not heard since.
     pub(super) warm: bool,
+    /// What the reading takes, in bytes.
+    pub(super) memory: usize,
     pub(super) steadiness: Steadiness,
     pub(super) windows: Windows,
     /// The hive's clock minus ours when the reading came in, transfer included.

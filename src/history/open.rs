@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
 };
@@ -216,7 +216,16 @@ fn lock(database: &Path) -> Result<File, OpenError> {
 }
 
 async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
-    match sqlx::migrate!().run(&mut *writer).await {
+    let migrator = sqlx::migrate!();
+    // A new file has not even the table of them.
+    let applied = writer.list_applied_migrations(&migrator.table_name).await.unwrap_or_default();
+    if (1..migrator.iter().count()).contains(&applied.len()) {
+        tracing::info!(
+            path = %path.display(),
+            "bringing the file of an older version up to date; a large one takes minutes"
+        );
+    }
+    match migrator.run(&mut *writer).await {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(version)) => {
             Err(OpenError::Newer { path: path.into(), version })

@@ -3,6 +3,8 @@
 //! Invariant: [`Rows`] read from what [`encode`] wrote name the same heartbeat. The order of the figures in
 //! each array is the one that `migrations/0001_live.sql` documents.
 
+mod parse;
+
 use std::fmt;
 
 use hive_contract::bounded::Bounded;
@@ -12,8 +14,11 @@ use hive_contract::units::{
     Celsius, Count, CpuPercent, Load, Mebibytes, MebibytesPerSecond, Milliseconds, Percent,
     Seconds, Watts,
 };
+
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
+
+pub(super) use self::parse::{DecodeError, parse_gpus, parse_node, parse_samples};
 
 /// The row numbers to which the names in one heartbeat were resolved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -200,11 +205,6 @@ fn encode_node(out: &mut String, heartbeat: &Heartbeat, description: i64) {
         .close();
 }
 
-/// A row whose arrays are not what this program writes.
-#[derive(Debug, thiserror::Error)]
-#[error("a stored heartbeat cannot be read")]
-pub(crate) struct DecodeError(#[from] serde_json::Error);
-
 /// What the row numbers stand for.
 pub(super) trait Names {
     /// The worker of a run: pid, group, instance, model and total_vram_mb filled in.
@@ -236,11 +236,11 @@ pub(super) struct Rows {
 impl Rows {
     /// Reads the three arrays of a live row.
     pub(super) fn parse(samples: &str, gpus: &str, node: &str) -> Result<Self, DecodeError> {
-        Ok(Self {
-            samples: serde_json::from_str(samples)?,
-            gpus: serde_json::from_str(gpus)?,
-            node: serde_json::from_str(node)?,
-        })
+        let (samples, gpus, node) = (samples.as_bytes(), gpus.as_bytes(), node.as_bytes());
+        let mut rows =
+            Self { samples: Vec::new(), gpus: parse_gpus(gpus)?, node: parse_node(node)? };
+        parse_samples(samples, &mut rows.samples)?;
+        Ok(rows)
     }
 
     /// Puts in what the numbers stand for. Where that is unknown, the worker or GPU is left out.
@@ -372,55 +372,8 @@ fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A) -> Result<Opti
     Ok(seq.next_element::<Option<T>>()?.flatten())
 }
 
-from_array!(SampleRow, |seq| SampleRow {
-    run: next(&mut seq)?.unwrap_or_default(),
-    figures: Figures {
-        cpu_pct: next(&mut seq)?,
-        rss_mb: next(&mut seq)?,
-        io_r_mb_s: next(&mut seq)?,
-        io_w_mb_s: next(&mut seq)?,
-        uptime_s: next(&mut seq)?,
-        gpu_util_pct: next(&mut seq)?,
-        vram_mb: next(&mut seq)?,
-        requests_running: next(&mut seq)?,
-        requests_waiting: next(&mut seq)?,
-        kv_cache_pct: next(&mut seq)?,
-    },
-    gpus: next(&mut seq)?.unwrap_or_default(),
-});
-
 from_array!(WorkerGpuRow, |seq| WorkerGpuRow {
     gpu: next(&mut seq)?.unwrap_or_default(),
     util_pct: next(&mut seq)?,
     vram_mb: next(&mut seq)?,
-});
-
-from_array!(GpuRow, |seq| GpuRow {
-    gpu: next(&mut seq)?.unwrap_or_default(),
-    util_pct: next(&mut seq)?,
-    memory_used_mb: next(&mut seq)?,
-    temperature_c: next(&mut seq)?,
-    power_w: next(&mut seq)?,
-    state: next(&mut seq)?,
-});
-
-from_array!(NodeRow, |seq| NodeRow {
-    description: next(&mut seq)?.unwrap_or_default(),
-    node: Node {
-        cpu_pct: next(&mut seq)?,
-        memory_used_mb: next(&mut seq)?,
-        load_1m: next(&mut seq)?,
-        uptime_s: next(&mut seq)?,
-        cpu_count: None,
-        memory_total_mb: None,
-    },
-    agent: Agent {
-        version: None,
-        cpu_pct: next(&mut seq)?,
-        rss_mb: next(&mut seq)?,
-        collect_ms: next(&mut seq)?,
-        spooled: next(&mut seq)?,
-        gpu_age_ms: next(&mut seq)?,
-        errors: next(&mut seq)?.unwrap_or_default(),
-    },
 });

@@ -243,27 +243,67 @@ impl<'a> Column<'a> {
 }
 
 /// Collects readings, series by series, into rows of minutes or hours.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Accumulator {
+    /// How long a bucket is, in ms.
+    span_ms: i64,
+    /// What is summed up at the moment, by metric number: looking for its row costs more than adding.
+    open: Vec<Option<Open>>,
     /// By metric number and bucket; within one, series in growing order.
     rows: BTreeMap<(u8, i64), Vec<(i64, Summary)>>,
 }
 
+#[derive(Debug)]
+struct Open {
+    series: i64,
+    bucket: i64,
+    sum: Summary,
+}
+
 impl Accumulator {
-    /// Adds one figure. Series must come in growing order.
-    pub(super) fn add(&mut self, metric: u8, bucket: i64, series: i64, summary: &Summary) {
-        let row = self.rows.entry((metric, bucket)).or_default();
-        match row.last_mut() {
-            Some((last, sum)) if *last == series => sum.merge(summary),
-            _ => row.push((series, *summary)),
+    /// For buckets of so many ms.
+    pub(super) fn new(span_ms: i64) -> Self {
+        Self { span_ms, open: Vec::new(), rows: BTreeMap::new() }
+    }
+
+    /// Adds one reading (ms since the epoch) of a metric. The series of a metric must come in growing
+    /// order, and the readings of each in order of time.
+    pub(super) fn add(&mut self, metric: u8, series: i64, ts: i64, value: u64) {
+        let place = usize::from(metric);
+        if place >= self.open.len() {
+            self.open.resize_with(place + 1, || None);
+        }
+        let reading = Summary::of(value, ts);
+        match &mut self.open[place] {
+            Some(open)
+                if open.series == series && (0..self.span_ms).contains(&(ts - open.bucket)) =>
+            {
+                open.sum.merge(&reading);
+            }
+            open => {
+                let next = Open { series, bucket: ts - ts.rem_euclid(self.span_ms), sum: reading };
+                if let Some(last) = open.replace(next) {
+                    self.keep(metric, last);
+                }
+            }
         }
     }
 
+    fn keep(&mut self, metric: u8, Open { series, bucket, sum }: Open) {
+        self.rows.entry((metric, bucket)).or_default().push((series, sum));
+    }
+
     /// The rows: metric, bucket, columns.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (u8, i64, Columns)> {
+    pub(super) fn rows(mut self) -> Vec<(u8, i64, Columns)> {
+        for (metric, open) in (0..).zip(std::mem::take(&mut self.open)) {
+            if let Some(open) = open {
+                self.keep(metric, open);
+            }
+        }
         self.rows
             .iter()
             .map(|(&(metric, bucket), entries)| (metric, bucket, Columns::encode(bucket, entries)))
+            .collect()
     }
 }
 

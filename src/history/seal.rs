@@ -22,7 +22,7 @@ use super::cleaning;
 use super::live::{LiveIndex, Reading};
 use super::raw::Handle;
 use super::reader::{ReadError, Reader};
-use super::rollup::{Accumulator, MINUTE_MS, RollupRow};
+use super::rollup::{Columns, MINUTE_MS, RollupRow};
 use super::transaction;
 
 /// Worker-samples in one slice: about 10 ms of work.
@@ -66,6 +66,13 @@ struct Cut {
     through_id: i64,
 }
 
+/// Which live readings a slice is made of.
+#[derive(Debug, Default)]
+struct Cutting {
+    ids: Vec<i64>,
+    samples: usize,
+}
+
 /// A block on its way.
 #[derive(Debug)]
 struct Block {
@@ -80,8 +87,10 @@ struct Block {
     first_row: i64,
     /// The row after the samples that were written.
     end_row: i64,
-    /// The ids of each slice that is still to be read.
-    slices: VecDeque<Vec<i64>>,
+    /// Hours before this (ms since the epoch) stand in `rollup_1h` already.
+    rolled_ts: i64,
+    /// The slices that are still to be read.
+    slices: VecDeque<Cutting>,
     /// The slice that comes next.
     reading: Option<Task<Slice>>,
     slice: i64,
@@ -121,8 +130,9 @@ impl Sealer {
     }
 
     /// Begins a block if one is due: when the oldest live reading is old enough, or there are
-    /// too many. `now_ms` is since the epoch.
-    pub(super) fn begin(&mut self, live: &LiveIndex, now_ms: i64, last_id: i64) {
+    /// too many. `now_ms` is since the epoch. Hours before `rolled_ts` (the same) stand in
+    /// `rollup_1h` already, and no other one may get there while the block is under way.
+    pub(super) fn begin(&mut self, live: &LiveIndex, rolled_ts: i64, now_ms: i64, last_id: i64) {
         if self.is_busy() {
             return;
         }
@@ -149,6 +159,7 @@ impl Sealer {
             samples: 0,
             first_row: self.next_row,
             end_row: self.next_row,
+            rolled_ts,
             slices: VecDeque::new(),
             reading: None,
             slice: 0,
@@ -171,27 +182,26 @@ impl Sealer {
                 block.samples += i64::from(reading.samples);
                 if room < weight(reading) {
                     room = SLICE_SAMPLES.max(weight(reading));
-                    block.slices.push_back(Vec::new());
+                    block.slices.push_back(Cutting::default());
                 }
                 room -= weight(reading);
                 if let Some(slice) = block.slices.back_mut() {
-                    slice.push(reading.id);
+                    slice.ids.push(reading.id);
+                    slice.samples += usize::from(reading.samples);
                 }
             }
         }
         self.work = Work::Writing(Box::new(block));
     }
 
-    /// Does one slice of what is under way. Hours before `rolled_ts` (ms since the epoch) stand
-    /// in `rollup_1h` already. On an error the block is given up; its readings
+    /// Does one slice of what is under way. On an error the block is given up; its readings
     /// stay live and are sealed in a later try.
     pub(super) async fn step(
         &mut self,
         live: &mut LiveIndex,
-        rolled_ts: i64,
         connection: &mut SqliteConnection,
     ) -> Result<(), ReadError> {
-        let result = self.try_step(live, rolled_ts, connection).await;
+        let result = self.try_step(live, connection).await;
         if result.is_err() {
             self.work = Work::Cleaning;
         }
@@ -201,7 +211,6 @@ impl Sealer {
     async fn try_step(
         &mut self,
         live: &mut LiveIndex,
-        rolled_ts: i64,
         connection: &mut SqliteConnection,
     ) -> Result<(), ReadError> {
         match std::mem::take(&mut self.work) {
@@ -213,11 +222,13 @@ impl Sealer {
                 };
                 // The next one is read while this one is inserted.
                 let next = block.slices.pop_front();
-                block.reading = next.map(|ids| self.beside.read(|reader| read(reader, ids)));
+                let rolled_ts = block.rolled_ts;
+                block.reading =
+                    next.map(|cutting| self.beside.read(move |r| read(r, cutting, rolled_ts)));
                 let is_last = block.reading.is_none();
                 if let Some(slice) = slice {
                     block
-                        .write(&slice, rolled_ts, &mut self.statements, connection)
+                        .write(slice, &mut self.statements, connection)
                         .await
                         .map_err(ReadError::Database)?;
                 }
@@ -265,12 +276,13 @@ impl Sealer {
     }
 }
 
-/// Reads the live rows of these ids.
-async fn read(reader: Reader, ids: Vec<i64>) -> Result<Slice, ReadError> {
+/// Reads a slice and sums it up.
+async fn read(reader: Reader, cutting: Cutting, rolled_ts: i64) -> Result<Slice, ReadError> {
     let mut read = reader.begin().await?;
     let mut handle = Handle::new(read.lock_handle().await.map_err(ReadError::Database)?);
     // SQLite works on this thread: the others take over its tasks meanwhile.
-    let slice = tokio::task::block_in_place(|| Slice::read(&ids, &mut handle));
+    let Cutting { ids, samples } = cutting;
+    let slice = tokio::task::block_in_place(|| Slice::read(&ids, samples, rolled_ts, &mut handle));
     drop(handle);
     let slice = slice.map_err(|error| read.error(error))?;
     read.end().await;
@@ -280,35 +292,35 @@ async fn read(reader: Reader, ids: Vec<i64>) -> Result<Slice, ReadError> {
 impl Block {
     async fn write(
         &mut self,
-        slice: &Slice,
-        rolled_ts: i64,
+        slice: Slice,
         statements: &mut Statements,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
         let mut handle = Handle::new(connection.lock_handle().await?);
         transaction::begin_on(&mut handle)?;
-        let rollups = slice.rollups(rolled_ts);
         let end_row =
             slice.insert(self.block, self.min_ts, self.end_row, statements, &mut handle)?;
-        for row in self.rows(&rollups.minutes) {
+        for row in self.rows(slice.minutes) {
             row.insert(&mut statements.rollup_1m, &mut handle)?;
         }
         transaction::commit_on(&mut handle)?;
         self.end_row = end_row;
-        self.late_hours.extend(self.rows(&rollups.hours));
+        let late_hours: Vec<_> = self.rows(slice.late_hours).collect();
+        self.late_hours.extend(late_hours);
         self.slice += 1;
         Ok(())
     }
 
-    fn rows(&self, rollups: &Accumulator) -> Vec<RollupRow> {
-        let row = |(metric, bucket, columns)| RollupRow {
-            block: self.block,
+    /// The sums of a slice, as rows.
+    fn rows(&self, sums: Vec<(u8, i64, Columns)>) -> impl Iterator<Item = RollupRow> + use<> {
+        let (block, slice) = (self.block, self.slice);
+        sums.into_iter().map(move |(metric, bucket, columns)| RollupRow {
+            block,
             metric,
             bucket,
-            slice: self.slice,
+            slice,
             columns,
-        };
-        rollups.rows().map(row).collect()
+        })
     }
 
     /// Makes the block visible and hides its live rows.

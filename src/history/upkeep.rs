@@ -76,7 +76,7 @@ impl Upkeep {
         if self.roller.is_busy() {
             return;
         }
-        self.sealer.begin(live, now_ms, last_id);
+        self.sealer.begin(live, self.rolled_ts, now_ms, last_id);
         if !self.sealer.is_busy() {
             self.roller.begin(self.rolled_ts, now_ms);
             self.retention.begin(now_ms);
@@ -93,7 +93,7 @@ impl Upkeep {
         connection: &mut SqliteConnection,
     ) -> Result<Option<Lifecycle>, ReadError> {
         if self.sealer.is_busy() {
-            self.sealer.step(live, self.rolled_ts, connection).await?;
+            self.sealer.step(live, connection).await?;
             if !self.sealer.is_busy() && self.rolled_ts == 0 {
                 self.begin_rolling(connection).await.map_err(ReadError::Database)?;
             }

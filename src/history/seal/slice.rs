@@ -3,20 +3,35 @@
 use hive_contract::units::{Mebibytes, Percent};
 
 use super::statements::Statements;
-use crate::history::codec::{self, Figures, GpuRow, NodeRow, SampleRow, WorkerGpuRow};
+use crate::history::codec::{self, DecodeError, Figures, GpuRow, NodeRow, SampleRow, WorkerGpuRow};
 use crate::history::metric;
 use crate::history::raw::{Handle, RawError, Statement, Values};
-use crate::history::rollup::{Accumulator, HOUR_MS, MINUTE_MS, Summary};
+use crate::history::rollup::{Accumulator, Columns, HOUR_MS, MINUTE_MS};
 
 /// Between two samples in one entry of the index: five minutes.
 const MAX_GAP_MS: i64 = 300_000;
 
-/// Live readings, taken apart and sorted by series and time (ms since the epoch).
-#[derive(Debug, Default)]
+/// Live readings, taken apart and summed up.
+#[derive(Debug)]
 pub(super) struct Slice {
-    samples: Vec<(i64, i64, SampleRow)>,
+    /// By series and time (ms since the epoch).
+    order: Vec<Place>,
+    samples: Vec<SampleRow>,
     gpus: Vec<(i64, i64, GpuRow)>,
     heartbeats: Vec<HeartbeatRow>,
+    /// Their sums by minute.
+    pub(super) minutes: Vec<(u8, i64, Columns)>,
+    /// By hour, where that hour was rolled up already.
+    pub(super) late_hours: Vec<(u8, i64, Columns)>,
+}
+
+/// Where a sample is in its slice. Samples are large: these are sorted instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    run: i64,
+    /// ms since the epoch.
+    ts: i64,
+    index: usize,
 }
 
 #[derive(Debug)]
@@ -29,17 +44,23 @@ struct HeartbeatRow {
     row: NodeRow,
 }
 
-/// The sums of a slice by minute, and by hour where the hour was rolled up already.
-#[derive(Debug, Default)]
-pub(super) struct Rollups {
-    pub(super) minutes: Accumulator,
-    pub(super) hours: Accumulator,
-}
-
 impl Slice {
-    /// Reads the live rows of these ids.
-    pub(super) fn read(ids: &[i64], handle: &mut Handle<'_>) -> sqlx::Result<Self> {
-        let mut slice = Self::default();
+    /// Reads the live rows of these ids, which have so many samples, and sums them up. Hours before
+    /// `rolled_ts` (ms since the epoch) stand in their table already.
+    pub(super) fn read(
+        ids: &[i64],
+        samples: usize,
+        rolled_ts: i64,
+        handle: &mut Handle<'_>,
+    ) -> sqlx::Result<Self> {
+        let mut slice = Self {
+            order: Vec::with_capacity(samples),
+            samples: Vec::with_capacity(samples),
+            gpus: Vec::new(),
+            heartbeats: Vec::with_capacity(ids.len()),
+            minutes: Vec::new(),
+            late_hours: Vec::new(),
+        };
         let mut live_row =
             Statement::prepare(include_str!("../../../queries/live_row.sql"), handle)?;
         for &id in ids {
@@ -55,11 +76,12 @@ impl Slice {
             })?;
             parsed.map_err(|error| sqlx::Error::Decode(error.into()))?;
         }
-        slice.samples.sort_unstable_by_key(|(run, ts, _)| (*run, *ts));
+        slice.order.sort_unstable();
         slice.gpus.sort_unstable_by_key(|(gpu, ts, _)| (*gpu, *ts));
         slice.heartbeats.sort_unstable_by_key(|heartbeat| (heartbeat.hive, heartbeat.ts));
         // The same GPU twice in one heartbeat would be the same row twice; one stands.
         slice.gpus.dedup_by_key(|(gpu, ts, _)| (*gpu, *ts));
+        slice.sum_up(rolled_ts);
         Ok(slice)
     }
 
@@ -70,33 +92,31 @@ impl Slice {
         ts: i64,
         memory_total_mb: Option<f64>,
         [samples, gpus, node]: [&[u8]; 3],
-    ) -> serde_json::Result<()> {
-        let samples: Vec<SampleRow> = serde_json::from_slice(samples)?;
-        let gpus: Vec<GpuRow> = serde_json::from_slice(gpus)?;
-        let row = serde_json::from_slice(node)?;
-        let workers = samples.len() as i64;
+    ) -> Result<(), DecodeError> {
+        let before = self.samples.len();
+        codec::parse_samples(samples, &mut self.samples)?;
+        let new = self.samples.iter().enumerate().skip(before);
+        self.order.extend(new.map(|(index, sample)| Place { run: sample.run, ts, index }));
+        let workers = (self.samples.len() - before) as i64;
+        self.gpus.extend(codec::parse_gpus(gpus)?.into_iter().map(|gpu| (gpu.gpu, ts, gpu)));
+        let row = codec::parse_node(node)?;
         self.heartbeats.push(HeartbeatRow { id, hive, ts, workers, memory_total_mb, row });
-        self.samples.extend(samples.into_iter().map(|sample| (sample.run, ts, sample)));
-        self.gpus.extend(gpus.into_iter().map(|gpu| (gpu.gpu, ts, gpu)));
         Ok(())
     }
 
-    /// The sums. Hours before `rolled_ts` stand in their table already: what is late for them
-    /// is added there too.
-    pub(super) fn rollups(&self, rolled_ts: i64) -> Rollups {
-        let mut rollups = Rollups::default();
+    fn sum_up(&mut self, rolled_ts: i64) {
+        let (mut minutes, mut hours) = (Accumulator::new(MINUTE_MS), Accumulator::new(HOUR_MS));
         let mut add = |metric: u8, series: i64, ts: i64, value: Option<u64>| {
             if let Some(value) = value {
-                let reading = Summary::of(value, ts);
-                rollups.minutes.add(metric, ts - ts.rem_euclid(MINUTE_MS), series, &reading);
+                minutes.add(metric, series, ts, value);
                 if ts < rolled_ts {
-                    rollups.hours.add(metric, ts - ts.rem_euclid(HOUR_MS), series, &reading);
+                    hours.add(metric, series, ts, value);
                 }
             }
         };
-        for (run, ts, sample) in &self.samples {
-            for (metric, value) in worker_metrics(&sample.figures) {
-                add(metric, *run, *ts, value);
+        for place in &self.order {
+            for (metric, value) in worker_metrics(&self.samples[place.index].figures) {
+                add(metric, place.run, place.ts, value);
             }
         }
         for (gpu, ts, row) in &self.gpus {
@@ -109,7 +129,7 @@ impl Slice {
                 add(metric, heartbeat.hive, heartbeat.ts, value);
             }
         }
-        rollups
+        (self.minutes, self.late_hours) = (minutes.rows(), hours.rows());
     }
 
     /// Appends the rows to a block whose times are relative to `min_ts`. Its samples go to rows
@@ -122,13 +142,16 @@ impl Slice {
         statements: &mut Statements,
         handle: &mut Handle<'_>,
     ) -> Result<i64, RawError> {
-        let times = self.samples.iter().map(|(run, ts, _)| (*run, *ts));
+        let times = self.order.iter().map(|place| (place.run, place.ts));
         let (entries, numbers, end_row) = place(times, first_row);
-        let worker_gpus: Vec<_> =
-            self.samples.iter().map(|(_, _, sample)| WorkerGpus::of(sample)).collect();
-        let rows: Vec<_> = self.samples.iter().zip(&worker_gpus).zip(&numbers).collect();
-        statements.sample.execute(&rows, handle, |values, (((_, _, sample), gpus), row)| {
-            values.integer(**row);
+        let samples = self.order.iter().map(|place| &self.samples[place.index]);
+        let rows: Vec<_> = numbers
+            .into_iter()
+            .zip(samples)
+            .map(|(row, sample)| (row, sample, WorkerGpus::of(sample)))
+            .collect();
+        statements.sample.execute(&rows, handle, |values, (row, sample, gpus)| {
+            values.integer(*row);
             bind_sample(values, &sample.figures);
             match gpus {
                 WorkerGpus::None => values.null(),

@@ -183,7 +183,9 @@ impl<'a> Cursor<'a> {
         row: impl Fn(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<(), DecodeError> {
         self.open()?;
-        while self.next() {
+        while self.peek() != Some(b']') {
+            // The first one has no comma before it.
+            self.take(b',');
             self.open()?;
             rows.push(row(self)?);
             self.close()?;
@@ -311,7 +313,7 @@ mod tests {
         assert_eq!(parse(b"[[7,1e3]]"), Err(5));
         assert_eq!(parse(b"[[7,99999999999999999999]]"), Err(23));
         assert_eq!(parse(b"[[7]]]"), Err(5));
-        assert_eq!(parse(b"[null]"), Err(5));
+        assert_eq!(parse(b"[null]"), Err(1));
         assert_eq!(parse(b"[]"), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! Every route on one page. Handlers translate: extract, call, wrap.
+//! Every route on one page, described in `openapi.json`. Handlers translate: extract, call, wrap.
 //!
 //! Invariant: every error is a problem document, also for unknown paths and for whatever an
 //! extractor refuses.
@@ -111,6 +111,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/readyz", get(operations::readyz))
         .route("/version", get(operations::version))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(operations::openapi))
         .route("/grafana", get(grafana::health))
         .route("/grafana/", get(grafana::health))
         .route("/grafana/metrics", post(grafana::forms::metrics))

@@ -1,7 +1,7 @@
-//! `GET /healthz`, `/readyz`, `/version`.
+//! `GET /healthz`, `/readyz`, `/version`, `/openapi.json`.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -45,4 +45,9 @@ struct Version {
 /// What this is.
 pub(super) async fn version() -> Response {
     json(&Version { name: "queen", version: env!("CARGO_PKG_VERSION") })
+}
+
+/// What every route takes and gives, for programs that make clients of it.
+pub(super) async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
 }

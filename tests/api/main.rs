@@ -6,7 +6,7 @@
 //!
 //! - what comes in comes out: [`contract`], [`absent`], [`late`], [`duplicates`], [`bulk`];
 //! - what is refused, and how: [`bodies`], [`fields`], [`moments`], [`problems`], [`hostile`];
-//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`], [`metrics`], [`grafana`];
+//! - what is served: [`hives`], [`workers`], [`models`], [`route`], [`events`], [`operations`], [`openapi`], [`metrics`], [`grafana`];
 //! - the live feed: [`stream`], [`filters`], [`resume`], [`replays`], [`browser`];
 //! - what came in, out again: [`export`], [`pages`], [`availability`], [`backup`], [`adhoc`];
 //! - what happens when things end or fail: [`faults`], with a table of all of them, [`crash`],
@@ -43,6 +43,7 @@ mod local_hive;
 mod metrics;
 mod models;
 mod moments;
+mod openapi;
 mod operations;
 mod options;
 mod pages;

@@ -24,6 +24,7 @@
 //! | hostile input | [`crate::hostile`], [`crate::fields`], [`crate::bodies`], [`crate::bulk`] |
 //! | slow or dead SSE client | [`crate::stream`] `a_reader_that_is_too_slow_…`, `a_slow_reader_…`, [`crate::shutdown`] `a_reader_that_does_not_read_is_cut` |
 //! | too many hives, workers, streams | [`crate::problems`], [`crate::fields`], [`crate::stream`] `beyond_the_last_place_…` |
+//! | new names all the time | [`growth`] |
 //! | days of it | `benches/soak.sh` |
 //!
 //! `QUEEN_TEST_ROUNDS=100` kills the queen (`queen_killed`) and the agent (`agent_killed`) so often.
@@ -33,6 +34,7 @@ mod clock;
 mod disk;
 mod errors;
 mod file;
+mod growth;
 mod herd;
 mod outage;
 mod pressure;

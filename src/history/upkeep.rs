@@ -109,6 +109,11 @@ impl Upkeep {
         Ok(None)
     }
 
+    /// Ends what is read beside.
+    pub(super) async fn close(self) {
+        self.beside.close().await;
+    }
+
     /// The first hour to roll up is that of the oldest reading.
     async fn begin_rolling(&mut self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
         let first = sqlx::query_file_scalar!("queries/first_block_time.sql")

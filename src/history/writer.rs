@@ -167,8 +167,10 @@ impl WriterTask {
             self.counters.live_samples(self.live.samples());
             self.keep_up().await;
         }
-        // Its statements go before their connection.
-        drop((self.upkeep, self.statements));
+        // Whoever closes the file last writes the log back into it, and a reader cannot. Statements go
+        // before their connection.
+        self.upkeep.close().await;
+        drop(self.statements);
         self.database.close().await;
     }
 

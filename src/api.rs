@@ -3,6 +3,7 @@
 //! Invariant: every error is a problem document, also for unknown paths and for whatever an
 //! extractor refuses.
 
+mod answers;
 mod body;
 mod grafana;
 mod heartbeats;
@@ -18,11 +19,13 @@ mod route;
 mod stream;
 mod workers;
 
+pub use self::answers::Answers;
 pub use self::body::Bodies;
 pub use self::history::export::Exports;
 
 use axum::Router;
 use axum::extract::FromRef;
+use axum::middleware::map_response_with_state;
 use axum::routing::{delete, get, post};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +56,8 @@ pub struct ApiState {
     pub exports: Exports,
     /// Room for bodies that arrive.
     pub bodies: Bodies,
+    /// Room for answers that wait for their clients.
+    pub answers: Answers,
     /// What was done so far.
     pub counters: Counters,
     /// How much room the history takes.
@@ -82,6 +87,7 @@ parts! {
     reader: Reader,
     exports: Exports,
     bodies: Bodies,
+    answers: Answers,
     counters: Counters,
     files: Files,
     clock: Clock,
@@ -122,5 +128,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/grafana/tag-values", post(grafana::variables::tag_values))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(map_response_with_state(state.answers.clone(), answers::bound))
         .with_state(state)
 }

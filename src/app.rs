@@ -11,7 +11,7 @@ use hive_contract::HiveId;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, ApiState, Bodies, Exports};
+use crate::api::{self, Answers, ApiState, Bodies, Exports};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -128,6 +128,7 @@ impl App {
             reader: reader.clone(),
             exports: Exports::default(),
             bodies: Bodies::default(),
+            answers: Answers::default(),
             counters,
             files: Files::of(&config.db),
             clock,

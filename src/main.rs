@@ -46,8 +46,12 @@ fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(cause.to_string().trim());
+        let cause_text = cause.to_string();
+        // sqlx says again what its source says.
+        if !text.ends_with(cause_text.trim()) {
+            text.push_str(": ");
+            text.push_str(cause_text.trim());
+        }
         source = cause.source();
     }
     text

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use queen::api::{self, ApiState, Bodies, Exports};
+use queen::api::{self, ApiState, Answers, Bodies, Exports};
 use queen::clock::Clock;
 use queen::counters::Counters;
 use queen::estimates::Estimates;
@@ -84,6 +84,7 @@ fn wired(directory: &Path, runtime: &Runtime) -> (Router, WriterTask, Reader) {
         reader: reader.clone(),
         exports: Exports::default(),
         bodies: Bodies::default(),
+        answers: Answers::default(),
         counters,
         files: Files::of(&path),
         clock,

@@ -1,10 +1,16 @@
 //! Reading beside the writer: on connections of its own, and the writer is woken when it is done.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use super::reader::{ReadError, Reader};
+
+/// How long the end waits for what is read: without it the log stays beside the file, and nothing is
+/// lost.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// The way to read beside. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +45,11 @@ impl Beside {
             done.notify_one();
         });
         Task { result }
+    }
+
+    /// Closes the connections, unless something is still read after [`CLOSING`].
+    pub(super) async fn close(&self) {
+        let _ = timeout(CLOSING, self.reader.close()).await;
     }
 
     /// Waits until something that was begun is done.

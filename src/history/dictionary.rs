@@ -3,6 +3,10 @@
 //! Invariant: a pure cache of the file. Its memory follows the fleet as it is now, not as it
 //! ever was: for each hive it keeps the last heartbeat and the numbers found for it, since the
 //! next one nearly always names the same workers in the same order.
+//!
+//! Invariant: a number is used only on the day on which it was looked up, and a row says on which
+//! day that was last. So retention can delete, without asking anybody, what was not looked up for
+//! longer than anything is kept.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -33,6 +37,35 @@ struct Newest {
 struct Entry {
     hive: i64,
     last: Option<(Arc<Heartbeat>, RowIds)>,
+    /// When the numbers of the last one were looked up.
+    day: Day,
+}
+
+impl Entry {
+    fn new(hive: i64) -> Self {
+        Self { hive, last: None, day: Day::default() }
+    }
+
+    /// The last heartbeat, if its numbers may be used on this day.
+    fn last_of(&self, today: Day) -> Option<&(Arc<Heartbeat>, RowIds)> {
+        self.last.as_ref().filter(|_| self.day == today)
+    }
+}
+
+/// A day since the epoch.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Day(i64);
+
+impl Day {
+    /// That of a moment in ms since the epoch.
+    pub(super) fn of(ms: i64) -> Self {
+        Self(ms.div_euclid(86_400_000))
+    }
+
+    /// As the file has it.
+    pub(super) fn number(self) -> i64 {
+        self.0
+    }
 }
 
 /// What makes two readings of a worker the same run.
@@ -57,8 +90,9 @@ struct GpuIdentity {
 }
 
 /// Numbers found for what no last heartbeat named.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Found {
+    today: Day,
     runs: HashMap<RunIdentity, i64>,
     gpus: HashMap<GpuIdentity, i64>,
     newest: Newest,
@@ -138,9 +172,9 @@ impl Dictionary {
             sqlx::query_file!("queries/last_names.sql").fetch_one(&mut *connection).await?;
         let newest = Newest { run: newest.run, gpu: newest.gpu };
         let hives = sqlx::query_file!("queries/hives.sql").fetch_all(connection).await?;
-        let hives = hives.into_iter().filter_map(|row| {
-            Some((HiveId::new(row.id).ok()?, Entry { hive: row.hive, last: None }))
-        });
+        let hives = hives
+            .into_iter()
+            .filter_map(|row| Some((HiveId::new(row.id).ok()?, Entry::new(row.hive))));
         Ok(Self { hives: hives.collect(), newest })
     }
 
@@ -173,21 +207,22 @@ impl Dictionary {
             && parts(heartbeat).all(|part| known.contains(&part.uuid))
     }
 
-    /// Finds or makes the rows of everything in a batch that is not known yet, many a statement.
+    /// Finds or makes the rows of everything in a batch that is not known today, many a statement.
     pub(super) async fn find<'a>(
         &mut self,
         batch: impl Iterator<Item = &'a Arc<Heartbeat>> + Clone + Send,
+        today: Day,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<Found> {
         let new: HashSet<&HiveId> =
             batch.clone().map(|h| &h.hive.id).filter(|id| !self.hives.contains_key(*id)).collect();
         for (id, hive) in insert_hives(new.into_iter().collect(), connection).await? {
-            self.hives.insert(id, Entry { hive, last: None });
+            self.hives.insert(id, Entry::new(hive));
         }
         let (mut runs, mut gpus) = (HashSet::new(), HashSet::new());
         for heartbeat in batch {
             let Some(entry) = self.hives.get(&heartbeat.hive.id) else { continue };
-            let last = entry.last.as_ref().map(|(last, _)| &**last);
+            let last = entry.last_of(today).map(|(last, _)| &**last);
             for (i, worker) in heartbeat.workers.iter().enumerate() {
                 if last.and_then(|last| position(&last.workers, i, worker, same_run)).is_none() {
                     runs.insert(RunIdentity::of(entry.hive, worker));
@@ -199,7 +234,13 @@ impl Dictionary {
                 }
             }
         }
-        let mut found = Found { newest: self.newest, ..Found::default() };
+        let mut found = Found {
+            today,
+            runs: HashMap::new(),
+            gpus: HashMap::new(),
+            newest: self.newest,
+            fresh: HashMap::new(),
+        };
         found.add_runs(runs.into_iter().collect(), connection).await?;
         found.add_gpus(gpus.into_iter().collect(), connection).await?;
         Ok(found)
@@ -222,17 +263,19 @@ impl Dictionary {
             Some(entry) => entry,
             None => return Err(sqlx::Error::RowNotFound),
         };
-        let hive = entry.hive;
-        let last = entry.last.take();
-        let last = last.as_ref();
+        let (hive, today) = (entry.hive, found.today);
         let mut ids = RowIds::default();
-        ids.description = match last {
-            Some((last, ids)) if same_description(last, heartbeat) => ids.description,
+        let described = entry.last.as_ref().filter(|(last, _)| same_description(last, heartbeat));
+        let described = described.map(|(_, ids)| ids.description);
+        ids.description = match described {
+            Some(known) if entry.day == today => known,
+            Some(known) if see_description(known, today, connection).await? => known,
             _ => {
                 *found.fresh.entry(hive).or_default() += 1;
-                insert_description(hive, heartbeat, connection).await?
+                insert_description(hive, heartbeat, today, connection).await?
             }
         };
+        let last = entry.last_of(today);
         for (i, worker) in heartbeat.workers.iter().enumerate() {
             let known = last.and_then(|(last, ids)| {
                 position(&last.workers, i, worker, same_run).map(|at| ids.runs[at])
@@ -258,6 +301,7 @@ impl Dictionary {
                 None => found.gpu(GpuIdentity::unlisted(hive, gpu), connection).await?,
             });
         }
+        entry.day = today;
         let (_, ids) = entry.last.insert((Arc::clone(heartbeat), ids));
         Ok((hive, ids))
     }
@@ -282,7 +326,7 @@ impl Found {
         identities: Vec<RunIdentity>,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let runs = upsert(identities, connection).await?;
+        let runs = upsert(identities, self.today, connection).await?;
         let new = runs.iter().filter(|(_, run)| **run > self.newest.run);
         new.for_each(|(identity, _)| *self.fresh.entry(identity.hive).or_default() += 1);
         self.newest.run = runs.values().copied().fold(self.newest.run, i64::max);
@@ -295,7 +339,7 @@ impl Found {
         identities: Vec<GpuIdentity>,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let gpus = upsert(identities, connection).await?;
+        let gpus = upsert(identities, self.today, connection).await?;
         let new = gpus.iter().filter(|(_, gpu)| **gpu > self.newest.gpu);
         new.for_each(|(identity, _)| *self.fresh.entry(identity.hive).or_default() += 1);
         self.newest.gpu = gpus.values().copied().fold(self.newest.gpu, i64::max);
@@ -332,20 +376,25 @@ impl Found {
 trait Identity: Eq + std::hash::Hash + Sized {
     /// `INSERT INTO table (columns)`.
     const INSERT: &'static str;
-    /// An assignment that changes nothing, and the row's number and identity.
+    /// That one which is there was seen again, and the row's number and identity.
     const RETURNING: &'static str;
+    /// All of them but the last, which is the day.
     fn bind(&self, values: &mut Values<'_>);
     fn read(row: &SqliteRow) -> sqlx::Result<(Self, i64)>;
 }
 
 async fn upsert<T: Identity>(
     identities: Vec<T>,
+    today: Day,
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<HashMap<T, i64>> {
     let mut found = HashMap::with_capacity(identities.len());
     for chunk in pieces(&identities) {
         let mut statement = QueryBuilder::<Sqlite>::new(T::INSERT);
-        statement.push_values(chunk, |mut values, identity| identity.bind(&mut values));
+        statement.push_values(chunk, |mut values, identity| {
+            identity.bind(&mut values);
+            values.push_bind(today.number());
+        });
         statement.push(T::RETURNING);
         for row in statement.build().fetch_all(&mut *connection).await? {
             let (identity, number) = T::read(&row)?;
@@ -363,8 +412,8 @@ fn read_figure(row: &SqliteRow, column: usize) -> sqlx::Result<Option<Mebibytes>
 
 impl Identity for RunIdentity {
     const INSERT: &'static str =
-        "INSERT INTO worker_runs (hive, pid, \"group\", instance, model, total_vram_mb) ";
-    const RETURNING: &'static str = " ON CONFLICT DO UPDATE SET pid = excluded.pid \
+        "INSERT INTO worker_runs (hive, pid, \"group\", instance, model, total_vram_mb, seen) ";
+    const RETURNING: &'static str = " ON CONFLICT DO UPDATE SET seen = excluded.seen \
          RETURNING hive, pid, \"group\", instance, model, total_vram_mb, run";
 
     fn bind(&self, values: &mut Values<'_>) {
@@ -388,8 +437,9 @@ impl Identity for RunIdentity {
 }
 
 impl Identity for GpuIdentity {
-    const INSERT: &'static str = "INSERT INTO gpus (hive, uuid, \"index\", name, memory_total_mb) ";
-    const RETURNING: &'static str = " ON CONFLICT DO UPDATE SET hive = excluded.hive \
+    const INSERT: &'static str =
+        "INSERT INTO gpus (hive, uuid, \"index\", name, memory_total_mb, seen) ";
+    const RETURNING: &'static str = " ON CONFLICT DO UPDATE SET seen = excluded.seen \
          RETURNING hive, uuid, \"index\", name, memory_total_mb, gpu";
 
     fn bind(&self, values: &mut Values<'_>) {
@@ -430,16 +480,30 @@ async fn insert_hives(
     Ok(inserted)
 }
 
+/// Notes that a description is still so; false where it is there no more.
+async fn see_description(
+    description: i64,
+    today: Day,
+    connection: &mut SqliteConnection,
+) -> sqlx::Result<bool> {
+    let today = today.number();
+    let seen = sqlx::query_file!("queries/see_description.sql", description, today)
+        .execute(connection)
+        .await?;
+    Ok(seen.rows_affected() > 0)
+}
+
 async fn insert_description(
     hive: i64,
     heartbeat: &Heartbeat,
+    today: Day,
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<i64> {
     let said = &heartbeat.hive;
     let node = heartbeat.node.as_ref();
     let mut statement = QueryBuilder::<Sqlite>::new(
         "INSERT INTO hive_descriptions (hive, hostname, port, operational_status, health_status, \
-         version, interval_ms, cpu_count, memory_total_mb, agent_version) ",
+         version, interval_ms, cpu_count, memory_total_mb, agent_version, seen) ",
     );
     statement.push_values([()], |mut values, ()| {
         values.push_bind(hive);
@@ -453,6 +517,7 @@ async fn insert_description(
         bind_any(&mut values, node.and_then(|n| n.memory_total_mb).map(Mebibytes::thousandths));
         let agent = heartbeat.agent.as_ref();
         values.push_bind(agent.and_then(|a| a.version.as_ref()).map(|text| text.as_str()));
+        values.push_bind(today.number());
     });
     statement.push(" RETURNING description");
     statement.build_query_scalar().fetch_one(connection).await

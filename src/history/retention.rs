@@ -13,13 +13,20 @@ use hive_contract::EventKind;
 use hive_contract::event::Lifecycle;
 use sqlx::SqliteConnection;
 
+use super::dictionary::Day;
 use super::events;
 use super::ids::Ids;
+use super::live::LiveIndex;
 use super::wal;
 use crate::clock;
 
 /// Rows deleted in one slice: a few milliseconds.
 const ROWS_PER_SLICE: i64 = 4000;
+/// Names deleted in one slice: their rows and indexes are scattered.
+const NAMES_PER_SLICE: i64 = 1000;
+/// How much longer than all else names are kept: a block is as old as its newest reading, and a name
+/// may have been seen a little before that.
+const NAMES_GRACE_MS: i64 = 86_400_000;
 /// Free pages that are kept for what comes next: 64 MiB.
 const SPARE_PAGES: i64 = 16_384;
 /// How often it is looked whether something must go.
@@ -126,6 +133,7 @@ impl Retention {
     /// begun anew later.
     pub(super) async fn step(
         &mut self,
+        live: &LiveIndex,
         now_ms: i64,
         ids: &Ids,
         connection: &mut SqliteConnection,
@@ -133,7 +141,7 @@ impl Retention {
         let work = std::mem::replace(&mut self.work, Work::Idle);
         self.work = match work {
             Work::Idle => Work::Idle,
-            Work::Looking => self.look(now_ms, ids, connection).await?,
+            Work::Looking => self.look(live, now_ms, ids, connection).await?,
             Work::Raw { block, table } => delete_raw(block, table, connection).await?,
             Work::Minutes { block } => delete_minutes(block, connection).await?,
             Work::GivingBack => give_back(connection).await?,
@@ -143,6 +151,7 @@ impl Retention {
 
     async fn look(
         &mut self,
+        live: &LiveIndex,
         now_ms: i64,
         ids: &Ids,
         connection: &mut SqliteConnection,
@@ -194,6 +203,13 @@ impl Retention {
             .await?
             .rows_affected();
         if deleted + events > 0 {
+            return Ok(Work::Looking);
+        }
+        let Limits { raw, minutes, hours, .. } = self.limits;
+        let oldest = before(raw.max(minutes).max(hours));
+        // What is not sealed yet is kept, whatever the clock says.
+        let oldest = live.oldest().map_or(oldest, |(id, _)| oldest.min(id / 1000));
+        if delete_names(Day::of(oldest - NAMES_GRACE_MS), connection).await? {
             return Ok(Work::Looking);
         }
         let pages = sqlx::query_file!("queries/pages.sql").fetch_one(connection).await?;
@@ -260,6 +276,22 @@ async fn delete_raw(
             Ok(Work::Looking)
         }
     }
+}
+
+/// Deletes some names that were last seen before a day: nothing refers to them when all else that is
+/// so old is deleted. Says whether there were any.
+async fn delete_names(before: Day, connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    let before = before.number();
+    let runs = sqlx::query_file!("queries/delete_old_runs.sql", before, NAMES_PER_SLICE);
+    if runs.execute(&mut *connection).await?.rows_affected() > 0 {
+        return Ok(true);
+    }
+    let gpus = sqlx::query_file!("queries/delete_old_gpus.sql", before, NAMES_PER_SLICE);
+    if gpus.execute(&mut *connection).await?.rows_affected() > 0 {
+        return Ok(true);
+    }
+    let said = sqlx::query_file!("queries/delete_old_descriptions.sql", before, NAMES_PER_SLICE);
+    Ok(said.execute(connection).await?.rows_affected() > 0)
 }
 
 async fn delete_minutes(block: i64, connection: &mut SqliteConnection) -> sqlx::Result<Work> {

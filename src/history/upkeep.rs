@@ -103,9 +103,15 @@ impl Upkeep {
                 self.roller.begin(rolled_ts, now_ms);
             }
         } else {
-            return self.retention.step(now_ms, ids, connection).await.map_err(ReadError::Database);
+            let done = self.retention.step(live, now_ms, ids, connection).await;
+            return done.map_err(ReadError::Database);
         }
         Ok(None)
+    }
+
+    /// Ends what is read beside.
+    pub(super) async fn close(self) {
+        self.beside.close().await;
     }
 
     /// The first hour to roll up is that of the oldest reading.

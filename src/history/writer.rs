@@ -23,7 +23,7 @@ use self::statements::{LiveRow, Statements};
 use super::Reader;
 use super::allowance::Allowances;
 use super::codec;
-use super::dictionary::Dictionary;
+use super::dictionary::{Day, Dictionary};
 use super::events;
 use super::ids::Ids;
 use super::lifecycle::{Change, Histories};
@@ -86,25 +86,27 @@ pub async fn prepare(
     let connection = &mut database.writer;
     let seal_after_ms = i64::try_from(seal_after.as_millis()).unwrap_or(i64::MAX);
     let reader = Reader::new(&path, UPKEEP_READ_LIMIT);
-    let upkeep = Upkeep::open(seal_after_ms, limits, &path, reader, connection).await?;
+    let upkeep = Upkeep::open(seal_after_ms, limits, &path, reader.clone(), connection).await?;
     counters.sealed_through(upkeep.last_block());
     let mut dictionary = Dictionary::load(connection).await?;
     let mut live = LiveIndex::default();
     let mut last_id =
         sqlx::query_file_scalar!("queries/last_id.sql").fetch_one(&mut *connection).await?;
-    for row in sqlx::query_file!("queries/newest_times.sql").fetch_all(&mut *connection).await? {
+    let newest = sqlx::query_file!("queries/newest_times.sql").fetch_all(&mut *connection).await?;
+    for row in &newest {
         live.note_newest(row.hive, row.ts);
     }
-    for row in sqlx::query_file!("queries/live_readings.sql").fetch_all(&mut *connection).await? {
-        let samples = u16::try_from(row.samples).unwrap_or(u16::MAX);
-        live.insert(row.hive, LiveReading { ts: row.ts, id: row.id, samples });
-        last_id = last_id.max(row.id);
+    for (hive, reading) in super::warm::live(&reader).await? {
+        last_id = last_id.max(reading.id);
+        live.insert(hive, reading);
     }
-    let readings = super::warm::newest(connection, &mut dictionary).await?;
+    let hives: Vec<i64> = newest.iter().map(|row| row.hive).collect();
+    let readings = super::warm::newest(&reader, &hives).await?;
     let mut histories = Histories::default();
-    for reading in &readings {
-        if let Some(hive) = dictionary.hive(&reading.heartbeat.hive.id) {
-            histories.prime(hive, Arc::clone(&reading.heartbeat));
+    for Reading { heartbeat, ids, .. } in &readings {
+        dictionary.prime(heartbeat, ids.clone());
+        if let Some(hive) = dictionary.hive(&heartbeat.hive.id) {
+            histories.prime(hive, Arc::clone(heartbeat));
         }
     }
     let statements = Statements::prepare(&mut Handle::new(connection.lock_handle().await?))
@@ -165,8 +167,10 @@ impl WriterTask {
             self.counters.live_samples(self.live.samples());
             self.keep_up().await;
         }
-        // Its statements go before their connection.
-        drop((self.upkeep, self.statements));
+        // Whoever closes the file last writes the log back into it, and a reader cannot. Statements go
+        // before their connection.
+        self.upkeep.close().await;
+        drop(self.statements);
         self.database.close().await;
     }
 
@@ -275,11 +279,13 @@ impl WriterTask {
     async fn store(&mut self, batch: &[Write]) -> sqlx::Result<Stored> {
         let now_ms = self.clock.monotonic_ms();
         let refused: Vec<bool> = batch.iter().map(|write| self.refuses(write, now_ms)).collect();
+        // By the ids, which only grow: a clock that is set back makes no name look old.
+        let today = Day::of(self.ids.last().max(self.clock.micros()) / 1000);
         let connection = &mut self.database.writer;
         transaction::begin(connection).await?;
         let taken = batch.iter().zip(&refused).filter(|(_, refused)| !**refused);
         let heartbeats = taken.flat_map(|(write, _)| &write.heartbeats).map(|i| &i.heartbeat);
-        let mut found = self.dictionary.find(heartbeats, connection).await?;
+        let mut found = self.dictionary.find(heartbeats, today, connection).await?;
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();

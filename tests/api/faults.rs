@@ -19,11 +19,13 @@
 //! | NVML hangs | hive-agent's `tests/gpu.rs` `a_hanging_driver_never_delays_a_heartbeat` |
 //! | clock of a hive ahead or behind | [`crate::moments`], [`crate::late`] |
 //! | clock of the queen steps | [`clock`] `clock_…`; hive-agent's `delivery/tests.rs` `nothing_is_dropped_while_the_queens_clock_is_behind` |
-//! | queen stopped for a while | [`crate::events`] `a_pause_of_the_queen_…`, [`pressure`] `a_pause_…` |
+//! | queen stopped for a while | [`crate::events`] `a_pause_of_the_queen_…`, [`pressure`] `a_pause_…`; for a minute: `benches/soak.sh` |
 //! | overload | [`pressure`] `a_full_queue_…` |
 //! | hostile input | [`crate::hostile`], [`crate::fields`], [`crate::bodies`], [`crate::bulk`] |
 //! | slow or dead SSE client | [`crate::stream`] `a_reader_that_is_too_slow_…`, `a_slow_reader_…`, [`crate::shutdown`] `a_reader_that_does_not_read_is_cut` |
+//! | large answers that nobody takes | [`crate::hostile`] `large_answers_…` |
 //! | too many hives, workers, streams | [`crate::problems`], [`crate::fields`], [`crate::stream`] `beyond_the_last_place_…` |
+//! | new names all the time | [`growth`] |
 //! | days of it | `benches/soak.sh` |
 //!
 //! `QUEEN_TEST_ROUNDS=100` kills the queen (`queen_killed`) and the agent (`agent_killed`) so often.
@@ -33,6 +35,7 @@ mod clock;
 mod disk;
 mod errors;
 mod file;
+mod growth;
 mod herd;
 mod outage;
 mod pressure;

@@ -31,6 +31,7 @@ fn database_that_is_none_is_refused_and_left_as_it_is() {
     fs::write(home.database(), &noise).unwrap();
     let said = home.refusal(&[]);
     assert!(said.contains("queen.db") && said.contains("queen backup FILE"), "{said}");
+    assert_eq!(said.matches("file is not a database").count(), 1, "{said}");
     assert_eq!(fs::read(home.database()).unwrap(), noise);
 }
 

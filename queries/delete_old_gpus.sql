@@ -1,0 +1,5 @@
+-- Deletes some GPUs that were last seen before a day. The newest stays: no number comes twice.
+-- ?1: day since the epoch, ?2: how many
+DELETE FROM gpus
+ WHERE gpu IN (SELECT gpu FROM gpus
+                WHERE seen < ?1 AND gpu < (SELECT max(gpu) FROM gpus) LIMIT ?2)

@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
+use crate::feed::summary::Summaries;
 use crate::history::{Files, Reader, Writer};
 use crate::ingest::Ingest;
 use crate::registry::HiveRegistry;
@@ -45,6 +46,8 @@ pub struct ApiState {
     pub estimates: Estimates,
     /// The live feed.
     pub feed: Feed,
+    /// The state of the fleet, for the live feed.
+    pub summaries: Summaries,
     /// For its state.
     pub writer: Writer,
     /// Reads the history.
@@ -78,6 +81,7 @@ parts! {
     registry: HiveRegistry,
     estimates: Estimates,
     feed: Feed,
+    summaries: Summaries,
     writer: Writer,
     reader: Reader,
     exports: Exports,

@@ -235,11 +235,11 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Reads the three arrays of a live row.
-    pub(super) fn parse(samples: &str, gpus: &str, node: &str) -> Result<Self, DecodeError> {
+    pub(super) fn parse(samples: &[u8], gpus: &[u8], node: &[u8]) -> Result<Self, DecodeError> {
         Ok(Self {
-            samples: serde_json::from_str(samples)?,
-            gpus: serde_json::from_str(gpus)?,
-            node: serde_json::from_str(node)?,
+            samples: serde_json::from_slice(samples)?,
+            gpus: serde_json::from_slice(gpus)?,
+            node: serde_json::from_slice(node)?,
         })
     }
 

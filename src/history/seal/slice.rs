@@ -5,7 +5,7 @@ use hive_contract::units::{Mebibytes, Percent};
 use super::statements::Statements;
 use crate::history::codec::{self, Figures, GpuRow, NodeRow, SampleRow, WorkerGpuRow};
 use crate::history::metric;
-use crate::history::raw::{Handle, RawError, Statement, Values};
+use crate::history::raw::{Handle, RawError, Row, Statement, Values};
 use crate::history::rollup::{Accumulator, HOUR_MS, MINUTE_MS, Summary};
 
 /// Between two samples in one entry of the index: five minutes.
@@ -25,6 +25,7 @@ struct HeartbeatRow {
     hive: i64,
     ts: i64,
     workers: i64,
+    late: i64,
     memory_total_mb: Option<f64>,
     row: NodeRow,
 }
@@ -44,15 +45,13 @@ impl Slice {
             Statement::prepare(include_str!("../../../queries/live_row.sql"), handle)?;
         for &id in ids {
             let mut parsed = Ok(());
-            live_row.read(handle, id, |row| {
-                parsed = slice.take(
-                    id,
-                    row.integer(0),
-                    row.integer(1),
-                    row.real(5),
-                    [row.text(2), row.text(3), row.text(4)],
-                );
-            })?;
+            live_row.each(
+                handle,
+                |values| {
+                    values.integer(id);
+                },
+                |row| parsed = slice.take(id, row),
+            )?;
             parsed.map_err(|error| sqlx::Error::Decode(error.into()))?;
         }
         slice.samples.sort_unstable_by_key(|(run, ts, _)| (*run, *ts));
@@ -63,19 +62,15 @@ impl Slice {
         Ok(slice)
     }
 
-    fn take(
-        &mut self,
-        id: i64,
-        hive: i64,
-        ts: i64,
-        memory_total_mb: Option<f64>,
-        [samples, gpus, node]: [&[u8]; 3],
-    ) -> serde_json::Result<()> {
-        let samples: Vec<SampleRow> = serde_json::from_slice(samples)?;
-        let gpus: Vec<GpuRow> = serde_json::from_slice(gpus)?;
-        let row = serde_json::from_slice(node)?;
+    /// Takes a row of `live_row.sql`.
+    fn take(&mut self, id: i64, live: &Row<'_>) -> serde_json::Result<()> {
+        let (hive, ts) = (live.integer(0), live.integer(1));
+        let samples: Vec<SampleRow> = serde_json::from_slice(live.text(2))?;
+        let gpus: Vec<GpuRow> = serde_json::from_slice(live.text(3))?;
+        let row = serde_json::from_slice(live.text(4))?;
+        let (memory_total_mb, late) = (live.real(5), live.integer(6));
         let workers = samples.len() as i64;
-        self.heartbeats.push(HeartbeatRow { id, hive, ts, workers, memory_total_mb, row });
+        self.heartbeats.push(HeartbeatRow { id, hive, ts, workers, late, memory_total_mb, row });
         self.samples.extend(samples.into_iter().map(|sample| (sample.run, ts, sample)));
         self.gpus.extend(gpus.into_iter().map(|gpu| (gpu.gpu, ts, gpu)));
         Ok(())
@@ -263,6 +258,7 @@ impl HeartbeatRow {
                 Some(errors) => values.text(errors),
                 None => values.null(),
             };
+            values.integer(self.late);
         })
     }
 

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
-use crate::feed::summary::Summaries;
+use crate::feed::fleet::Fleet;
 use crate::history::{Files, Reader, Writer};
 use crate::ingest::Ingest;
 use crate::registry::HiveRegistry;
@@ -47,7 +47,7 @@ pub struct ApiState {
     /// The live feed.
     pub feed: Feed,
     /// The state of the fleet, for the live feed.
-    pub summaries: Summaries,
+    pub fleet: Fleet,
     /// For its state.
     pub writer: Writer,
     /// Reads the history.
@@ -81,7 +81,7 @@ parts! {
     registry: HiveRegistry,
     estimates: Estimates,
     feed: Feed,
-    summaries: Summaries,
+    fleet: Fleet,
     writer: Writer,
     reader: Reader,
     exports: Exports,

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
-use crate::feed::summary::Summaries;
+use crate::feed::fleet::Fleet;
 use crate::history::open::OpenError;
 use crate::history::reader::ReadError;
 use crate::history::warm::WarmError;
@@ -55,7 +55,7 @@ pub struct App {
     listener: TcpListener,
     reader: Reader,
     estimates: Estimates,
-    summaries: Summaries,
+    fleet: Fleet,
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
@@ -120,14 +120,14 @@ impl App {
         let liveness =
             Liveness { registry: registry.clone(), writer: writer.clone(), clock, online };
         let estimates = Estimates::default();
-        let summaries = Summaries::new(registry.clone(), feed.clone(), clock);
+        let fleet = Fleet::new(registry.clone(), feed.clone(), clock);
         let shutdown_streams = shutdown.clone();
         let state = ApiState {
             ingest,
             registry,
             estimates: estimates.clone(),
             feed,
-            summaries: summaries.clone(),
+            fleet: fleet.clone(),
             writer: writer.clone(),
             reader: reader.clone(),
             exports: Exports::default(),
@@ -141,7 +141,7 @@ impl App {
         Ok(Self {
             reader,
             estimates,
-            summaries,
+            fleet,
             listener,
             address,
             router: api::router(state),
@@ -191,7 +191,7 @@ impl App {
         let stop = self.shutdown.clone();
         let learner = tokio::spawn(self.estimates.keep_fresh(self.reader.clone(), clock, stop));
         let stop = self.shutdown.clone();
-        let summaries = tokio::spawn(self.summaries.publish(stop));
+        let fleet = tokio::spawn(self.fleet.publish(stop));
         // The router goes with the server, and with it all that can be written.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {
@@ -199,7 +199,7 @@ impl App {
         }
         let _ = liveness.await;
         let _ = learner.await;
-        let _ = summaries.await;
+        let _ = fleet.await;
         self.reader.close().await;
         drop(self.hold);
         let _ = tokio::task::spawn_blocking(|| writer.join()).await;

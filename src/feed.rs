@@ -9,8 +9,8 @@
 //! What is published within [`PULSE`] reaches the subscribers together: waking a thousand of them
 //! costs more than what they send. What comes after a silence goes at once.
 
+pub mod fleet;
 mod json;
-pub mod summary;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

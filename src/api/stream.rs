@@ -35,12 +35,11 @@ use self::wanted::Wanted;
 use super::params::Params;
 use super::problem::ApiError;
 use crate::clock::Clock;
-use crate::feed::summary::Summaries;
+use crate::feed::fleet::Fleet;
 use crate::feed::{Batch, Content, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
 use crate::history::reader::ReadError;
 use crate::history::replay::{Ahead, Gone, Recorded, Replay};
-use crate::registry::{HiveRegistry, State as HiveLiveness};
 
 /// Of a replay so many bytes are sent at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -68,8 +67,7 @@ fn content_type(form: Form) -> HeaderValue {
 /// Opens a stream.
 pub(super) async fn stream(
     State(feed): State<Feed>,
-    State(registry): State<HiveRegistry>,
-    State(summaries): State<Summaries>,
+    State(fleet): State<Fleet>,
     State(reader): State<Reader>,
     State(clock): State<Clock>,
     State(shutdown): State<CancellationToken>,
@@ -85,8 +83,7 @@ pub(super) async fn stream(
         Problem::new(Code::TooManyStreams, "every place on the live feed is taken")
     })?;
     let newest = if resume.is_none() && snapshot.unwrap_or(true) { newest } else { Vec::new() };
-    let stream =
-        Live { feed, subscription, registry, summaries, reader, shutdown, form, wanted, thin };
+    let stream = Live { feed, subscription, fleet, reader, shutdown, form, wanted, thin };
     let headers = [
         (header::CONTENT_TYPE, content_type(form)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
@@ -98,8 +95,7 @@ pub(super) async fn stream(
 struct Live {
     feed: Feed,
     subscription: Subscription,
-    registry: HiveRegistry,
-    summaries: Summaries,
+    fleet: Fleet,
     reader: Reader,
     shutdown: CancellationToken,
     form: Form,
@@ -118,13 +114,13 @@ impl Live {
                 yield Ok(Bytes::from_static(b"retry: 3000\n\n"));
             }
             for published in newest {
-                if self.is_live(&published)
+                if self.fleet.is_live(&published.heartbeat.hive.id)
                     && let Some(frame) = self.wanted.frame(&Event::snapshot(published))
                 {
                     yield Ok(frame);
                 }
             }
-            if let Some(frame) = self.wanted.frame(&self.summaries.recent()) {
+            if let Some(frame) = self.wanted.frame(&self.fleet.recent()) {
                 yield Ok(frame);
             }
             // What is up to this id was sent, or is not wanted.
@@ -235,12 +231,6 @@ impl Live {
         // An id that was never given out here: nobody knows what its owner has seen.
         let gap = Gap { from: 0, to: last_id, reason: GapReason::Retention };
         (last_id, matches!(resume, Resume::After(_)).then_some(gap))
-    }
-
-    fn is_live(&self, published: &Published) -> bool {
-        self.registry
-            .get(published.heartbeat.hive.id.as_str())
-            .is_some_and(|hive| self.registry.state(&hive) == HiveLiveness::Live)
     }
 
     /// What can be sent now that an event came.

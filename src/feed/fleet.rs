@@ -18,24 +18,30 @@ const INTERVAL: Duration = Duration::from_millis(2500);
 /// a restart.
 const RECENT: Duration = Duration::from_millis(50);
 
-/// Makes the summaries. Cheap to clone.
+/// The fleet, for the feed. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Summaries {
+pub struct Fleet {
     registry: HiveRegistry,
     feed: Feed,
     clock: Clock,
-    /// The last one that a stream began with, and when that was.
-    last: Arc<Mutex<Option<(Instant, Arc<Event>)>>>,
+    /// The summary that a stream began with last.
+    last: Arc<Mutex<Option<Recent>>>,
 }
 
-impl Summaries {
-    /// Summaries of what is in the registry, for the feed.
+#[derive(Debug)]
+struct Recent {
+    made: Instant,
+    summary: Arc<Event>,
+}
+
+impl Fleet {
+    /// Tells the feed of what is in the registry.
     #[must_use]
     pub fn new(registry: HiveRegistry, feed: Feed, clock: Clock) -> Self {
         Self { registry, feed, clock, last: Arc::default() }
     }
 
-    /// Publishes one every 2.5 s, while anybody watches, until it is stopped.
+    /// Publishes a summary every 2.5 s, while anybody watches, until it is stopped.
     pub async fn publish(self, stop: CancellationToken) {
         let mut tick = interval(INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,16 +52,23 @@ impl Summaries {
         }
     }
 
-    /// What a stream begins with.
+    /// Whether a hive is live.
+    #[must_use]
+    pub fn is_live(&self, hive: &HiveId) -> bool {
+        let hive = self.registry.get(hive.as_str());
+        hive.is_some_and(|hive| self.registry.state(&hive) == State::Live)
+    }
+
+    /// The summary that a stream begins with.
     #[must_use]
     pub fn recent(&self) -> Arc<Event> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((made, event)) if made.elapsed() < RECENT => Arc::clone(event),
+            Some(Recent { made, summary }) if made.elapsed() < RECENT => Arc::clone(summary),
             _ => {
-                let event = Arc::new(Event::summary(self.summary()));
-                *last = Some((Instant::now(), Arc::clone(&event)));
-                event
+                let summary = Arc::new(Event::summary(self.summary()));
+                *last = Some(Recent { made: Instant::now(), summary: Arc::clone(&summary) });
+                summary
             }
         }
     }

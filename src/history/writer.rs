@@ -1,7 +1,7 @@
 //! The one task that writes.
 //!
-//! It takes all heartbeats that wait, stores them in one transaction, commits, acknowledges
-//! them, and publishes them to the live feed in the order of their ids. While a commit is under
+//! It takes all heartbeats that wait, stores them in one transaction, commits, publishes them to the
+//! live feed in the order of their ids, and acknowledges them. While a commit is under
 //! way the next batch gathers by itself, so there is no artificial delay.
 
 mod queue;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hive_contract::heartbeat::{Agent, Node};
+use hive_contract::heartbeat::{Agent, MAX_WORKERS, Node};
 use hive_contract::text::Text;
 use hive_contract::units::{
     Celsius, Count, CpuPercent, Load, Mebibytes, MebibytesPerSecond, Milliseconds, Percent,
@@ -34,7 +34,7 @@ pub(super) fn read(
             |values| stretch.bind(values),
             |row| {
                 if let Some(place) = stretch.place(row) {
-                    rows[place] = Some(head(row));
+                    rows[place] = Some(head(row, entries[place].workers));
                 }
             },
         )?;
@@ -101,8 +101,8 @@ fn stretches(entries: &[Entry]) -> Vec<Stretch> {
     stretches
 }
 
-/// A row of `sealed_heads.sql`.
-fn head(row: &Row<'_>) -> Rows {
+/// A row of `sealed_heads.sql`, with room for so many workers.
+fn head(row: &Row<'_>, workers: i64) -> Rows {
     let errors = row.is_text(11).then(|| serde_json::from_slice(row.text(11)).ok()).flatten();
     let node = Node {
         cpu_pct: row.thousandths(2).and_then(CpuPercent::from_thousandths),
@@ -122,7 +122,8 @@ fn head(row: &Row<'_>) -> Rows {
         errors: errors.unwrap_or_default(),
     };
     let node = NodeRow { description: row.integer(1), node, agent };
-    Rows { samples: Vec::new(), gpus: Vec::new(), node }
+    let workers = usize::try_from(workers).unwrap_or(0).min(MAX_WORKERS);
+    Rows { samples: Vec::with_capacity(workers), gpus: Vec::new(), node }
 }
 
 /// A row of `sealed_samples.sql`.

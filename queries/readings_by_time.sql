@@ -3,7 +3,7 @@
 -- ?1, ?2: after this time (ms) and hive id, ?3: before this time (ms)
 -- ?4: a JSON array of hive numbers, or NULL for all, ?5: up to this id, ?6: how many
 SELECT e.block AS "block?: i64", e.hive AS "hive!: i64", e.hive_id AS "hive_id!: String",
-       e.ts AS "ts!: i64", e.id AS "id!: i64", e.workers AS "workers!: i64"
+       e.ts AS "ts!: i64", e.id AS "id!: i64", e.workers AS "workers!: i64", 0 AS "late!: bool"
   FROM (SELECT b.block, n.hive, n.id AS hive_id, b.min_ts + h.ts AS ts, h.id, h.workers
           FROM blocks AS b
          CROSS JOIN hives AS n

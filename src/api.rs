@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
+use crate::feed::fleet::Fleet;
 use crate::history::{Files, Reader, Writer};
 use crate::ingest::Ingest;
 use crate::registry::HiveRegistry;
@@ -48,6 +49,8 @@ pub struct ApiState {
     pub estimates: Estimates,
     /// The live feed.
     pub feed: Feed,
+    /// The state of the fleet, for the live feed.
+    pub fleet: Fleet,
     /// For its state.
     pub writer: Writer,
     /// Reads the history.
@@ -83,6 +86,7 @@ parts! {
     registry: HiveRegistry,
     estimates: Estimates,
     feed: Feed,
+    fleet: Fleet,
     writer: Writer,
     reader: Reader,
     exports: Exports,

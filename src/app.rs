@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::estimates::Estimates;
 use crate::feed::Feed;
+use crate::feed::fleet::Fleet;
 use crate::history::open::OpenError;
 use crate::history::reader::ReadError;
 use crate::history::warm::WarmError;
@@ -54,6 +55,7 @@ pub struct App {
     listener: TcpListener,
     reader: Reader,
     estimates: Estimates,
+    fleet: Fleet,
     address: SocketAddr,
     router: axum::Router,
     writer: WriterTask,
@@ -118,12 +120,14 @@ impl App {
         let liveness =
             Liveness { registry: registry.clone(), writer: writer.clone(), clock, online };
         let estimates = Estimates::default();
+        let fleet = Fleet::new(registry.clone(), feed.clone(), clock);
         let shutdown_streams = shutdown.clone();
         let state = ApiState {
             ingest,
             registry,
             estimates: estimates.clone(),
             feed,
+            fleet: fleet.clone(),
             writer: writer.clone(),
             reader: reader.clone(),
             exports: Exports::default(),
@@ -138,6 +142,7 @@ impl App {
         Ok(Self {
             reader,
             estimates,
+            fleet,
             listener,
             address,
             router: api::router(state),
@@ -186,6 +191,8 @@ impl App {
         let liveness = tokio::spawn(liveness::watch(registry, records, clock, online, stop));
         let stop = self.shutdown.clone();
         let learner = tokio::spawn(self.estimates.keep_fresh(self.reader.clone(), clock, stop));
+        let stop = self.shutdown.clone();
+        let fleet = tokio::spawn(self.fleet.publish(stop));
         // The router goes with the server, and with it all that can be written.
         server::serve(self.listener, self.router, self.shutdown).await;
         if let Some(collector) = collector {
@@ -193,6 +200,7 @@ impl App {
         }
         let _ = liveness.await;
         let _ = learner.await;
+        let _ = fleet.await;
         self.reader.close().await;
         drop(self.hold);
         let _ = tokio::task::spawn_blocking(|| writer.join()).await;

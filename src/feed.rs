@@ -9,15 +9,19 @@
 //! What is published within [`PULSE`] reaches the subscribers together: waking a thousand of them
 //! costs more than what they send. What comes after a silence goes at once.
 
+pub mod fleet;
+mod json;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hive_contract::event::{HiveTelemetry, Lifecycle};
+use hive_contract::event::{HiveTelemetry, Lifecycle, QueenSummary};
 use hive_contract::heartbeat::Worker;
 use hive_contract::{Heartbeat, HiveId};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 
@@ -52,6 +56,8 @@ pub enum Content {
     },
     /// Something that happened.
     Lifecycle(Lifecycle),
+    /// The state of the fleet.
+    Summary(QueenSummary),
 }
 
 impl Event {
@@ -84,6 +90,12 @@ impl Event {
         Self::new(event.id, Content::Lifecycle(event))
     }
 
+    /// The state of the fleet.
+    #[must_use]
+    pub fn summary(summary: QueenSummary) -> Self {
+        Self::new(None, Content::Summary(summary))
+    }
+
     /// The whole event in the form asked for: an SSE frame with its blank line, or a line of JSON
     /// with the id inside.
     pub fn frame(&self, form: Form) -> Bytes {
@@ -96,6 +108,13 @@ impl Event {
 
     /// The event in the form asked for, of a heartbeat only these workers.
     pub fn encode(&self, form: Form, workers: Option<Vec<&Worker>>) -> Bytes {
+        let mut out = String::new();
+        self.push(&mut out, form, workers);
+        out.into()
+    }
+
+    /// Appends the event in the form asked for, of a heartbeat only these workers.
+    pub fn push(&self, out: &mut String, form: Form, workers: Option<Vec<&Worker>>) {
         let inner = if form == Form::Ndjson { self.id } else { None };
         match &self.content {
             Content::Heartbeat { heartbeat, late } => {
@@ -104,11 +123,15 @@ impl Event {
                 if let Some(workers) = workers {
                     telemetry.workers = workers;
                 }
-                form.encode(self.id, "heartbeat", &telemetry)
+                form.begin(out, self.id, "heartbeat");
+                json::push(out, &telemetry);
+                form.end(out);
             }
             Content::Lifecycle(event) => {
-                form.encode(self.id, "lifecycle", &Lifecycle { id: inner, ..event.clone() })
+                let event = Lifecycle { id: inner, ..event.clone() };
+                form.push(out, self.id, "lifecycle", &event);
             }
+            Content::Summary(summary) => form.push(out, None, "heartbeat", summary),
         }
     }
 }
@@ -124,11 +147,37 @@ pub enum Form {
 
 impl Form {
     /// Data in this form; the id and the event's name stand beside it in SSE only.
-    pub fn encode(self, id: Option<i64>, event: &str, data: &impl serde::Serialize) -> Bytes {
-        match self {
-            Self::Sse => frame(id, event, data),
-            Self::Ndjson => line(data),
+    pub fn encode(self, id: Option<i64>, event: &str, data: &impl Serialize) -> Bytes {
+        let mut out = String::new();
+        self.push(&mut out, id, event, data);
+        out.into()
+    }
+
+    /// Appends data in this form.
+    pub fn push(self, out: &mut String, id: Option<i64>, event: &str, data: &impl Serialize) {
+        self.begin(out, id, event);
+        out.push_str(&serde_json::to_string(data).expect("an event is JSON"));
+        self.end(out);
+    }
+
+    /// What stands before the data: in SSE lines with the id and the event's name.
+    fn begin(self, out: &mut String, id: Option<i64>, event: &str) {
+        if self == Self::Ndjson {
+            return;
         }
+        if let Some(id) = id {
+            out.push_str("id: ");
+            out.push_str(itoa::Buffer::new().format(id));
+            out.push('\n');
+        }
+        out.push_str("event: ");
+        out.push_str(event);
+        out.push_str("\ndata: ");
+    }
+
+    /// What stands after the data: the end of its line, and in SSE a blank one.
+    fn end(self, out: &mut String) {
+        out.push_str(if self == Self::Sse { "\n\n" } else { "\n" });
     }
 }
 
@@ -158,34 +207,6 @@ impl Batch {
             self.events.iter().filter(wanted).map(|event| event.frame(form)).collect();
         if frames.len() == 1 { frames.remove(0) } else { frames.concat().into() }
     }
-}
-
-/// An SSE frame: id and event lines, the data on one line, and the blank line.
-fn frame(id: Option<i64>, event: &str, data: &impl serde::Serialize) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
-    if let Some(id) = id {
-        out.extend_from_slice(b"id: ");
-        out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
-        out.push(b'\n');
-    }
-    out.extend_from_slice(b"event: ");
-    out.extend_from_slice(event.as_bytes());
-    out.extend_from_slice(b"\ndata: ");
-    push_json(&mut out, data);
-    out.extend_from_slice(b"\n\n");
-    out.into()
-}
-
-/// A line of JSON.
-fn line(data: &impl serde::Serialize) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
-    push_json(&mut out, data);
-    out.push(b'\n');
-    out.into()
-}
-
-fn push_json(out: &mut Vec<u8>, data: &impl serde::Serialize) {
-    serde_json::to_writer(out, data).expect("an event is JSON, and memory takes it");
 }
 
 /// Where the writer publishes and the streams subscribe. Cheap to clone.

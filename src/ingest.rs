@@ -12,7 +12,6 @@ use hive_contract::{Code, Heartbeat, Problem, Timestamp};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::feed::{Event, Feed};
-use crate::history::writer::Incoming;
 use crate::history::{Ack, WriteError, Writer};
 use crate::registry::{Full, HiveRegistry, Update};
 
@@ -119,7 +118,7 @@ impl Ingest {
             if update == Update::Newest {
                 newest = Some(Arc::clone(&heartbeat));
             }
-            incoming.push(Incoming { heartbeat, late: update == Update::Older });
+            incoming.push(heartbeat);
         }
         match self.writer.write(incoming, bytes).await {
             Ok(acks) => {

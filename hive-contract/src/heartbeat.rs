@@ -272,6 +272,10 @@ impl Workers {
     }
 
     fn unique(workers: Bounded<Worker, MAX_WORKERS>) -> Result<Self, InvalidWorkers> {
+        // In this order they are usually, and then none is there twice.
+        if workers.is_sorted_by(|a, b| (&a.group, &a.instance) < (&b.group, &b.instance)) {
+            return Ok(Self(workers));
+        }
         let mut seen = HashSet::with_capacity(workers.len());
         for worker in &workers {
             if !seen.insert((&worker.group, &worker.instance)) {

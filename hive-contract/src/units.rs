@@ -140,6 +140,11 @@ macro_rules! unit {
             pub fn push_decimal(self, out: &mut String) {
                 push_decimal(out, self.0.get());
             }
+
+            /// Appends the form on the wire, as JSON.
+            pub fn push_json(self, out: &mut String) {
+                unit!(@push $wire, self, out)
+            }
         }
 
         impl std::fmt::Debug for $name {
@@ -205,6 +210,18 @@ macro_rules! unit {
     };
     (@serialize count, $self:ident, $serializer:ident) => {
         $serializer.serialize_u64($self.0.get() / 1000)
+    };
+    (@push decimal, $self:ident, $out:ident) => {{
+        push_decimal($out, $self.0.get());
+        if $self.0.get() % 1000 == 0 && $self.0.get() < WHOLE_FROM {
+            $out.push_str(".0");
+        }
+    }};
+    (@push count, $self:ident, $out:ident) => {
+        push_decimal($out, $self.0.get() / 1000 * 1000)
+    };
+    (@push $wire:ident, $self:ident, $out:ident) => {
+        push_decimal($out, $self.0.get())
     };
     (@visit_f64 count, $name:ident, $value:ident, $visitor:ident) => {
         if $value.fract() == 0.0 {
@@ -352,12 +369,18 @@ mod tests {
             let json = serde_json::to_string(&figure).unwrap();
             prop_assert_eq!(serde_json::from_str::<CpuPercent>(&json).unwrap(), figure);
             prop_assert_eq!(figure.to_string().parse::<f64>().unwrap(), figure.get());
+            let mut pushed = String::new();
+            figure.push_json(&mut pushed);
+            prop_assert_eq!(pushed, json);
         }
 
         #[test]
         fn whole_numbers_are_exact(value in 0..LIMIT) {
             let figure = Mebibytes::from_integer(value).unwrap();
             prop_assert_eq!(serde_json::to_string(&figure).unwrap(), value.to_string());
+            let mut pushed = String::new();
+            figure.push_json(&mut pushed);
+            prop_assert_eq!(pushed, value.to_string());
         }
 
         #[test]

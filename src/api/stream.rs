@@ -9,7 +9,6 @@
 //! of its interval: at most the newest heartbeat of each hive.
 
 mod resume;
-mod summary;
 mod thin;
 mod wanted;
 
@@ -36,14 +35,14 @@ use self::wanted::Wanted;
 use super::params::Params;
 use super::problem::ApiError;
 use crate::clock::Clock;
-use crate::feed::{Batch, Event, Feed, Form, Published, Subscription};
+use crate::feed::fleet::Fleet;
+use crate::feed::{Batch, Content, Event, Feed, Form, Published, Subscription};
 use crate::history::Reader;
 use crate::history::reader::ReadError;
 use crate::history::replay::{Ahead, Gone, Recorded, Replay};
-use crate::registry::{HiveRegistry, State as HiveLiveness};
 
-/// Time between two summaries of the fleet.
-const SUMMARY_INTERVAL: Duration = Duration::from_millis(2500);
+/// Of a replay so many bytes are sent at once.
+const PIECE_BYTES: usize = 64 << 10;
 /// How long a stream that catches up waits when too many read at once.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// Silence after which a comment shows that the stream lives.
@@ -68,7 +67,7 @@ fn content_type(form: Form) -> HeaderValue {
 /// Opens a stream.
 pub(super) async fn stream(
     State(feed): State<Feed>,
-    State(registry): State<HiveRegistry>,
+    State(fleet): State<Fleet>,
     State(reader): State<Reader>,
     State(clock): State<Clock>,
     State(shutdown): State<CancellationToken>,
@@ -84,7 +83,7 @@ pub(super) async fn stream(
         Problem::new(Code::TooManyStreams, "every place on the live feed is taken")
     })?;
     let newest = if resume.is_none() && snapshot.unwrap_or(true) { newest } else { Vec::new() };
-    let stream = Live { feed, subscription, registry, reader, clock, shutdown, form, wanted, thin };
+    let stream = Live { feed, subscription, fleet, reader, shutdown, form, wanted, thin };
     let headers = [
         (header::CONTENT_TYPE, content_type(form)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
@@ -96,9 +95,8 @@ pub(super) async fn stream(
 struct Live {
     feed: Feed,
     subscription: Subscription,
-    registry: HiveRegistry,
+    fleet: Fleet,
     reader: Reader,
-    clock: Clock,
     shutdown: CancellationToken,
     form: Form,
     wanted: Wanted,
@@ -116,11 +114,14 @@ impl Live {
                 yield Ok(Bytes::from_static(b"retry: 3000\n\n"));
             }
             for published in newest {
-                if self.is_live(&published)
+                if self.fleet.is_live(&published.heartbeat.hive.id)
                     && let Some(frame) = self.wanted.frame(&Event::snapshot(published))
                 {
                     yield Ok(frame);
                 }
+            }
+            if let Some(frame) = self.wanted.frame(&self.fleet.recent()) {
+                yield Ok(frame);
             }
             // What is up to this id was sent, or is not wanted.
             let mut position = self.subscription.last_id;
@@ -131,8 +132,6 @@ impl Live {
                     yield Ok(self.other("gap", &gap));
                 }
             }
-            let mut summary = interval(SUMMARY_INTERVAL);
-            summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut flush = interval(self.thin.as_ref().map_or(SILENCE, Thin::interval));
             flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut silent_since = Instant::now();
@@ -164,20 +163,28 @@ impl Live {
                         if recorded.is_empty() {
                             break;
                         }
+                        let mut piece = String::new();
                         for recorded in recorded {
-                            let event = match event(recorded) {
-                                Ok(event) => Arc::new(event),
+                            match event(recorded) {
+                                Ok(event) => {
+                                    position = event.id.unwrap_or(position);
+                                    for event in self.ready(Arc::new(event)) {
+                                        self.wanted.push(&mut piece, &event);
+                                    }
+                                }
                                 Err(Gone { from, to }) => {
                                     position = to;
                                     let reason = GapReason::Retention;
-                                    yield Ok(self.other("gap", &Gap { from, to, reason }));
-                                    continue;
+                                    let gap = Gap { from, to, reason };
+                                    self.form.push(&mut piece, None, "gap", &gap);
                                 }
-                            };
-                            position = event.id.unwrap_or(position);
-                            for frame in self.ready(event) {
-                                yield Ok(frame);
                             }
+                            if piece.len() >= PIECE_BYTES {
+                                yield Ok(std::mem::take(&mut piece).into());
+                            }
+                        }
+                        if !piece.is_empty() {
+                            yield Ok(piece.into());
                         }
                     }
                     position = through;
@@ -186,10 +193,6 @@ impl Live {
                 let frames = tokio::select! {
                     biased;
                     () = self.shutdown.cancelled() => break,
-                    _ = summary.tick(), if self.wanted.summaries() => {
-                        let summary = summary::summary(&self.registry, self.clock);
-                        vec![self.other("heartbeat", &summary)]
-                    }
                     _ = flush.tick(), if self.thin.is_some() => self.flush(),
                     event = self.subscription.events.recv() => match event {
                         Ok(batch) => {
@@ -230,22 +233,15 @@ impl Live {
         (last_id, matches!(resume, Resume::After(_)).then_some(gap))
     }
 
-    fn is_live(&self, published: &Published) -> bool {
-        self.registry
-            .get(published.heartbeat.hive.id.as_str())
-            .is_some_and(|hive| self.registry.state(&hive) == HiveLiveness::Live)
-    }
-
-    /// The frames that can be sent now that an event came.
-    fn ready(&mut self, event: Arc<Event>) -> Vec<Bytes> {
+    /// What can be sent now that an event came.
+    fn ready(&mut self, event: Arc<Event>) -> Vec<Arc<Event>> {
         match &mut self.thin {
-            // What is not wanted does not take the place of what is.
-            Some(_) if !self.wanted.takes(&event) => Vec::new(),
-            Some(thin) => {
-                let ready = thin.push(event);
-                ready.iter().filter_map(|event| self.wanted.frame(event)).collect()
+            // The state of the fleet does not wait.
+            Some(thin) if !matches!(event.content, Content::Summary(_)) => {
+                // What is not wanted does not take the place of what is.
+                if self.wanted.takes(&event) { thin.push(event) } else { Vec::new() }
             }
-            None => self.wanted.frame(&event).into_iter().collect(),
+            _ => vec![event],
         }
     }
 
@@ -254,7 +250,9 @@ impl Live {
             let bytes = batch.bytes(self.form);
             return if bytes.is_empty() { Vec::new() } else { vec![bytes] };
         }
-        batch.events.iter().flat_map(|event| self.ready(Arc::clone(event))).collect()
+        let ready = batch.events.iter().flat_map(|event| self.ready(Arc::clone(event)));
+        let ready: Vec<_> = ready.collect();
+        ready.iter().filter_map(|event| self.wanted.frame(event)).collect()
     }
 
     /// The frames of what waited for the end of an interval.

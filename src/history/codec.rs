@@ -5,8 +5,6 @@
 
 mod parse;
 
-use std::fmt;
-
 use hive_contract::bounded::Bounded;
 use hive_contract::heartbeat::{Agent, Gpu, Heartbeat, MAX_GPUS, Node, Worker, WorkerGpu, Workers};
 use hive_contract::text::Text;
@@ -15,10 +13,9 @@ use hive_contract::units::{
     Seconds, Watts,
 };
 
-use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
-
-pub(super) use self::parse::{DecodeError, parse_gpus, parse_node, parse_samples};
+pub(super) use self::parse::{
+    DecodeError, parse_gpus, parse_node, parse_samples, parse_worker_gpus,
+};
 
 /// The row numbers to which the names in one heartbeat were resolved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -235,8 +232,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Reads the three arrays of a live row.
-    pub(super) fn parse(samples: &str, gpus: &str, node: &str) -> Result<Self, DecodeError> {
-        let (samples, gpus, node) = (samples.as_bytes(), gpus.as_bytes(), node.as_bytes());
+    pub(super) fn parse(samples: &[u8], gpus: &[u8], node: &[u8]) -> Result<Self, DecodeError> {
         let mut rows =
             Self { samples: Vec::new(), gpus: parse_gpus(gpus)?, node: parse_node(node)? };
         parse_samples(samples, &mut rows.samples)?;
@@ -344,36 +340,3 @@ pub(super) struct NodeRow {
     pub(super) node: Node,
     pub(super) agent: Agent,
 }
-
-/// Reads a struct from a JSON array whose absent elements at the end are left out.
-macro_rules! from_array {
-    ($name:ident, |$seq:ident| $build:expr) => {
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct ArrayVisitor;
-                impl<'de> Visitor<'de> for ArrayVisitor {
-                    type Value = $name;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("an array of figures")
-                    }
-                    fn visit_seq<A: SeqAccess<'de>>(self, mut $seq: A) -> Result<$name, A::Error> {
-                        let row = $build;
-                        while $seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                        Ok(row)
-                    }
-                }
-                deserializer.deserialize_seq(ArrayVisitor)
-            }
-        }
-    };
-}
-
-fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A) -> Result<Option<T>, A::Error> {
-    Ok(seq.next_element::<Option<T>>()?.flatten())
-}
-
-from_array!(WorkerGpuRow, |seq| WorkerGpuRow {
-    gpu: next(&mut seq)?.unwrap_or_default(),
-    util_pct: next(&mut seq)?,
-    vram_mb: next(&mut seq)?,
-});

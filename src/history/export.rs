@@ -123,8 +123,8 @@ impl Page {
                 break;
             }
             let trim = |reading: Reading| {
-                let Reading { id, heartbeat, ids } = reading;
-                Some(Reading { id, heartbeat: self.selection.trim(heartbeat)?, ids })
+                let heartbeat = self.selection.trim(reading.heartbeat)?;
+                Some(Reading { heartbeat, ..reading })
             };
             let mut wanted: Vec<Reading> = chunk.into_iter().filter_map(trim).collect();
             wanted.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));

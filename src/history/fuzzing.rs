@@ -58,7 +58,8 @@ pub fn heartbeat(json: &[u8]) {
         worker_gpus: numbers(gpus, worker_gpus),
     };
     let Arrays { samples, gpus, node } = codec::encode(&heartbeat, &ids);
-    let rows = Rows::parse(&samples, &gpus, &node).expect("what was written can be read");
+    let rows = Rows::parse(samples.as_bytes(), gpus.as_bytes(), node.as_bytes())
+        .expect("what was written can be read");
     let decoded = rows.name(&Of(&heartbeat));
     assert_eq!(decoded.ids, ids);
     assert_eq!(decoded.workers, heartbeat.workers);
@@ -74,7 +75,9 @@ pub fn heartbeat(json: &[u8]) {
 /// A row of any texts: what is read of it is within the bounds of a heartbeat, and stays the same
 /// when it is written again.
 pub fn row(samples: &str, gpus: &str, node: &str) {
-    let Ok(rows) = Rows::parse(samples, gpus, node) else { return };
+    let Ok(rows) = Rows::parse(samples.as_bytes(), gpus.as_bytes(), node.as_bytes()) else {
+        return;
+    };
     let Decoded { ids, workers, gpus, node, agent } = rows.name(&Everything);
     let parts: usize = workers.iter().map(|worker| worker.gpus.len()).sum();
     // Of too many of anything some are left out, and then the numbers are of no use.
@@ -87,7 +90,8 @@ pub fn row(samples: &str, gpus: &str, node: &str) {
     let empty = Heartbeat::parse(json, now).expect("a heartbeat");
     let heartbeat = Heartbeat { workers, gpus, node: Some(node), agent: Some(agent), ..empty };
     let Arrays { samples, gpus, node } = codec::encode(&heartbeat, &ids);
-    let again = Rows::parse(&samples, &gpus, &node).expect("what was written can be read");
+    let again = Rows::parse(samples.as_bytes(), gpus.as_bytes(), node.as_bytes())
+        .expect("what was written can be read");
     let again = again.name(&Everything);
     assert_eq!((again.ids, again.workers), (ids, heartbeat.workers));
     assert_eq!((again.gpus, Some(again.node)), (heartbeat.gpus, heartbeat.node));

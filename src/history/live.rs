@@ -77,6 +77,11 @@ impl LiveIndex {
         hive.newest_ts = hive.newest_ts.max(Some(ts));
     }
 
+    /// The newest reading of a hive, sealed or not: ms since the epoch.
+    pub(super) fn newest_ts(&self, hive: i64) -> Option<i64> {
+        self.hives.get(&hive)?.newest_ts
+    }
+
     /// Worker-samples in the live part.
     pub(super) fn samples(&self) -> usize {
         self.samples

@@ -1,6 +1,6 @@
-//! Prepared statements straight on SQLite's own interface, for the two places where a hand-over
-//! to the connection's thread for every row would cost more than the row: storing heartbeats
-//! and sealing.
+//! Prepared statements straight on SQLite's own interface, where a hand-over to the connection's
+//! thread for every row would cost more than the row: storing heartbeats, sealing, and reading
+//! whole ones back.
 //!
 //! Invariant: a statement is only touched while the handle of its own connection is locked,
 //! which the borrow of [`Handle`] proves, and is finalized before that connection closes.
@@ -26,6 +26,13 @@ pub(super) struct Handle<'a> {
 pub(super) struct RawError {
     code: c_int,
     message: String,
+}
+
+impl RawError {
+    /// Whether the statement was stopped from outside, as one that takes too long is.
+    pub(super) fn is_interrupt(&self) -> bool {
+        self.code == ffi::SQLITE_INTERRUPT
+    }
 }
 
 impl From<RawError> for sqlx::Error {
@@ -152,29 +159,30 @@ impl Statement {
         }
     }
 
-    /// The row of an id: `?1` is bound to it, and `read` is called if there is one.
-    pub(super) fn read(
+    /// Calls `take` with each row that it gives for the values that `bind` gives it in order.
+    pub(super) fn each<'v>(
         &mut self,
         handle: &mut Handle<'_>,
-        id: i64,
-        read: impl FnOnce(&Row<'_>),
+        bind: impl FnOnce(&mut Values<'_, 'v>),
+        mut take: impl FnMut(&Row<'_>),
     ) -> Result<(), RawError> {
-        let statement = self.raw.as_ptr();
+        let mut values =
+            Values { statement: self, index: 0, code: ffi::SQLITE_OK, values: PhantomData };
+        bind(&mut values);
+        let mut code = values.code;
         // SAFETY: the statement is prepared and its connection locked; a row is read between
-        // step and reset only.
-        let code = unsafe {
-            ffi::sqlite3_bind_int64(statement, 1, id);
-            let code = ffi::sqlite3_step(statement);
-            if code == ffi::SQLITE_ROW {
-                read(&Row { statement: self });
+        // two steps only. What was bound outlives this call: `'v` is longer than it.
+        unsafe {
+            if code == ffi::SQLITE_OK {
+                code = ffi::sqlite3_step(self.raw.as_ptr());
             }
-            ffi::sqlite3_reset(statement);
-            code
-        };
-        match code {
-            ffi::SQLITE_DONE | ffi::SQLITE_ROW => Ok(()),
-            code => Err(handle.error(code)),
+            while code == ffi::SQLITE_ROW {
+                take(&Row { statement: self });
+                code = ffi::sqlite3_step(self.raw.as_ptr());
+            }
+            ffi::sqlite3_reset(self.raw.as_ptr());
         }
+        if code == ffi::SQLITE_DONE { Ok(()) } else { Err(handle.error(code)) }
     }
 }
 
@@ -330,6 +338,43 @@ impl Row<'_> {
         unsafe {
             let null = ffi::sqlite3_column_type(statement, column) == ffi::SQLITE_NULL;
             (!null).then(|| ffi::sqlite3_column_double(statement, column))
+        }
+    }
+
+    fn kind(&self, column: c_int) -> c_int {
+        // SAFETY: the statement stands on a row.
+        unsafe { ffi::sqlite3_column_type(self.statement.raw.as_ptr(), column) }
+    }
+
+    pub(super) fn is_text(&self, column: c_int) -> bool {
+        self.kind(column) == ffi::SQLITE_TEXT
+    }
+
+    pub(super) fn optional(&self, column: c_int) -> Option<i64> {
+        (self.kind(column) != ffi::SQLITE_NULL).then(|| self.integer(column))
+    }
+
+    /// A figure that is kept in thousandths.
+    pub(super) fn thousandths(&self, column: c_int) -> Option<u64> {
+        u64::try_from(self.optional(column)?).ok()
+    }
+
+    /// In thousandths, a figure that is INTEGER where it is whole, else REAL.
+    pub(super) fn number(&self, column: c_int) -> Option<u64> {
+        match self.kind(column) {
+            ffi::SQLITE_INTEGER => u64::try_from(self.integer(column)).ok()?.checked_mul(1000),
+            // Out of range it becomes the nearest that is not.
+            ffi::SQLITE_FLOAT => self.real(column).map(|real| (real * 1000.0).round() as u64),
+            _ => None,
+        }
+    }
+
+    /// In thousandths, a figure that is in its unit where it is whole, else in thousandths below
+    /// zero.
+    pub(super) fn whole_or_negative(&self, column: c_int) -> Option<u64> {
+        match self.optional(column)? {
+            fine if fine < 0 => Some(fine.unsigned_abs()),
+            whole => whole.unsigned_abs().checked_mul(1000),
         }
     }
 

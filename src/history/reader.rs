@@ -12,6 +12,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Sqlite, SqliteConnection};
 
+use super::raw::RawError;
+
 /// Reads at once. More would only share the same processors.
 pub(super) const CONNECTIONS: u32 = 4;
 /// How long a read waits for a connection before it is refused.
@@ -106,6 +108,9 @@ impl Read {
             sqlx::Error::Database(e) if e.code().as_deref() == Some(INTERRUPT) => {
                 ReadError::TimeLimit { limit: self.limit }
             }
+            sqlx::Error::Io(e) if e.get_ref().is_some_and(is_interrupt) => {
+                ReadError::TimeLimit { limit: self.limit }
+            }
             _ => ReadError::Database(error),
         }
     }
@@ -116,6 +121,11 @@ impl Read {
             let _ = tokio::spawn(give_back(connection)).await;
         }
     }
+}
+
+/// Whether the progress handler stopped a statement that was not executed through sqlx.
+fn is_interrupt(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref().is_some_and(RawError::is_interrupt)
 }
 
 /// Broken off half-way, it would give back a connection with an open transaction: it is a task of

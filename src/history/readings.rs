@@ -8,12 +8,14 @@
 //! Invariant: what is given is what came in, except that of a sealed reading the workers are
 //! sorted by group and instance and the GPUs by index; the live ones are in the order of arrival.
 //!
-//! Invariant: a chunk holds at most [`CHUNK_READINGS`] readings and [`CHUNK_WORKERS`] workers,
-//! or one reading, whatever the range.
+//! Invariant: a chunk holds at most [`CHUNK_READINGS`] readings and [`CHUNK_WORKERS`] workers, by id
+//! [`MAX_READINGS`] and eight workers each, or one reading, whatever the range.
 
 mod content;
 mod names;
 mod sealed;
+
+use std::collections::VecDeque;
 
 use hive_contract::Heartbeat;
 use sqlx::SqliteConnection;
@@ -21,12 +23,19 @@ use sqlx::SqliteConnection;
 pub(super) use self::content::read;
 pub(super) use self::names::Names;
 use super::codec::RowIds;
+use super::raw::{Handle, Row, Statement};
 use super::reader::{Read, ReadError, Reader};
 
 /// The most readings in one chunk.
 pub const CHUNK_READINGS: i64 = 1024;
-/// Readings in the first chunk by id, which somebody waits for; each next one has twice as many.
-const FIRST_READINGS: i64 = 64;
+/// Readings in the first chunk by id, which somebody waits for, and in the least one.
+const FIRST_READINGS: usize = 64;
+/// The most readings in a chunk by id.
+pub const MAX_READINGS: usize = 2048;
+/// Of each reading in a chunk by id so many workers, on average, at most.
+const WORKERS_PER_READING: usize = 8;
+/// So many chunks by id are found together.
+const CHUNKS_FOUND: usize = 4;
 /// The most workers in one chunk: a few MiB.
 pub const CHUNK_WORKERS: i64 = 8192;
 /// The first stretch of time (ms) that is looked at; it then follows what is found.
@@ -39,6 +48,8 @@ const FIRST_WINDOW_US: i64 = 60_000_000;
 pub struct Reading {
     /// Its id: the moment of its receipt in µs.
     pub id: i64,
+    /// Its hive had a newer one already when it came. Told by [`ById`] only.
+    pub late: bool,
     /// What came in.
     pub heartbeat: Heartbeat,
     /// The row numbers of its names.
@@ -57,6 +68,8 @@ pub(super) struct Entry {
     pub(super) id: i64,
     /// Number of them.
     pub(super) workers: i64,
+    /// As [`Reading::late`].
+    pub(super) late: bool,
 }
 
 /// A place in the order of time and hive: what is up to it was given.
@@ -240,7 +253,10 @@ pub struct ById {
     filter: Option<HiveFilter>,
     window_us: i64,
     /// Readings in the next chunk.
-    chunk: i64,
+    chunk: usize,
+    /// Where the next readings are, as long as `block` is the last one and none is gone.
+    found: VecDeque<Entry>,
+    block: Option<i64>,
     names: Names,
 }
 
@@ -248,8 +264,17 @@ impl ById {
     /// Readings with an id above `after` up to `through`.
     #[must_use]
     pub fn new(reader: Reader, after: i64, through: i64, filter: Option<HiveFilter>) -> Self {
-        let (window_us, chunk, names) = (FIRST_WINDOW_US, FIRST_READINGS, Names::default());
-        Self { reader, after, through, filter, window_us, chunk, names }
+        Self {
+            reader,
+            after,
+            through,
+            filter,
+            window_us: FIRST_WINDOW_US,
+            chunk: FIRST_READINGS,
+            found: VecDeque::new(),
+            block: None,
+            names: Names::default(),
+        }
     }
 
     /// The id up to which readings were given.
@@ -261,6 +286,13 @@ impl ById {
     /// Passes over what has an id up to this.
     pub fn pass(&mut self, id: i64) {
         self.after = self.after.max(id);
+        self.found.clear();
+    }
+
+    /// Makes the next chunk larger, or smaller.
+    pub fn resize(&mut self, larger: bool) {
+        let chunk = if larger { self.chunk * 2 } else { self.chunk / 2 };
+        self.chunk = chunk.clamp(FIRST_READINGS, MAX_READINGS);
     }
 
     /// The next readings; none when there is none up to `through` yet.
@@ -270,13 +302,12 @@ impl ById {
     pub async fn next(&mut self) -> Result<Vec<Reading>, ReadError> {
         loop {
             let mut read = self.reader.begin().await?;
-            let entries = self.entries(&mut read).await;
-            let entries = entries.map(cut).map_err(|error| read.error(error))?;
+            self.find(&mut read).await.map_err(|error| read.error(error))?;
+            let entries = self.take();
             let Some(after) = entries.last().map(|last| last.id) else { return Ok(Vec::new()) };
             let readings = content::read(&entries, &mut self.names, &mut read).await;
             let readings = readings.map_err(|error| read.error(error))?;
             self.after = after;
-            self.chunk = (self.chunk * 2).min(CHUNK_READINGS);
             read.end().await;
             if !readings.is_empty() {
                 return Ok(readings);
@@ -284,7 +315,31 @@ impl ById {
         }
     }
 
-    async fn entries(&mut self, connection: &mut SqliteConnection) -> sqlx::Result<Vec<Entry>> {
+    /// Takes of what was found as much as one chunk may hold.
+    fn take(&mut self) -> Vec<Entry> {
+        let mut room = self.chunk * WORKERS_PER_READING;
+        let fits = self.found.iter().take(self.chunk).take_while(|entry| {
+            let workers = usize::try_from(entry.workers).unwrap_or(0);
+            let fits = workers <= room;
+            room = room.saturating_sub(workers);
+            fits
+        });
+        let fits = fits.count().max(1).min(self.found.len());
+        self.found.drain(..fits).collect()
+    }
+
+    /// Finds where the next readings are, those of several chunks: to do so takes a look at all of
+    /// their blocks.
+    async fn find(&mut self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        let last = sqlx::query_file!("queries/last_block.sql").fetch_optional(&mut *connection);
+        let block = last.await?.map(|last| last.block);
+        let gone = sqlx::query_file_scalar!("queries/missing_through.sql", self.after);
+        let is_whole = gone.fetch_one(&mut *connection).await? <= self.after;
+        if is_whole && self.block == block && !self.found.is_empty() {
+            return Ok(());
+        }
+        self.block = block;
+        self.found.clear();
         let hives = match &self.filter {
             Some(filter) => Some(hives(filter, connection).await?),
             None => None,
@@ -292,33 +347,52 @@ impl ById {
         // What is received later than this read began is not seen by it.
         let last =
             sqlx::query_file_scalar!("queries/last_id.sql").fetch_one(&mut *connection).await?;
-        let through = self.through.min(last);
-        while self.after < through {
-            let until = self.after.saturating_add(self.window_us).min(through);
-            let entries = sqlx::query_file_as!(
-                Entry,
-                "queries/readings_by_id.sql",
-                self.after,
-                until,
-                hives,
-                self.chunk
-            )
-            .fetch_all(&mut *connection)
-            .await?;
-            let found = entries.len() as i64;
-            if found == self.chunk {
-                let covered = entries.last().map_or(0, |last| last.id - self.after);
-                self.window_us = covered.saturating_mul(2).max(1);
-                return Ok(entries);
+        let (through, most) = (self.through.min(last), CHUNKS_FOUND * self.chunk);
+        let mut handle = Handle::new(connection.lock_handle().await?);
+        // SQLite works on this thread: the others take over its tasks meanwhile.
+        tokio::task::block_in_place(|| {
+            let sql = include_str!("../../queries/readings_by_id.sql");
+            let mut statement = Statement::prepare(sql, &mut handle)?;
+            let mut from = self.after;
+            while from < through && self.found.is_empty() {
+                let until = from.saturating_add(self.window_us).min(through);
+                statement.each(
+                    &mut handle,
+                    |values| {
+                        values.integer(from).integer(until);
+                        match &hives {
+                            Some(hives) => values.text(hives),
+                            None => values.null(),
+                        };
+                        values.integer(most as i64);
+                    },
+                    |row| self.found.extend(entry(row)),
+                )?;
+                match self.found.back() {
+                    Some(last) if self.found.len() == most => {
+                        self.window_us = (last.id - from).saturating_mul(2).max(1);
+                    }
+                    _ if self.found.len() * 2 < most => {
+                        self.window_us = self.window_us.saturating_mul(2);
+                    }
+                    _ => {}
+                }
+                from = until;
             }
-            if found * 2 < self.chunk {
-                self.window_us = self.window_us.saturating_mul(2);
-            }
-            if found > 0 {
-                return Ok(entries);
-            }
-            self.after = until;
-        }
-        Ok(Vec::new())
+            Ok(())
+        })
     }
+}
+
+/// A row of `readings_by_id.sql`.
+fn entry(row: &Row<'_>) -> Option<Entry> {
+    Some(Entry {
+        block: row.optional(0),
+        hive: row.integer(1),
+        hive_id: std::str::from_utf8(row.text(2)).ok()?.to_owned(),
+        ts: row.integer(3),
+        id: row.integer(4),
+        workers: row.integer(5),
+        late: row.integer(6) != 0,
+    })
 }

@@ -1,7 +1,7 @@
 //! The one task that writes.
 //!
-//! It takes all heartbeats that wait, stores them in one transaction, commits, acknowledges
-//! them, and publishes them to the live feed in the order of their ids. While a commit is under
+//! It takes all heartbeats that wait, stores them in one transaction, commits, publishes them to the
+//! live feed in the order of their ids, and acknowledges them. While a commit is under
 //! way the next batch gathers by itself, so there is no artificial delay.
 
 mod queue;
@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::queue::Write;
-pub use self::queue::{Ack, Incoming, Storage, WriteError, Writer};
+pub use self::queue::{Ack, Storage, WriteError, Writer};
 use self::statements::{LiveRow, Statements};
 use super::Reader;
 use super::allowance::Allowances;
@@ -185,12 +185,12 @@ impl WriterTask {
                 // Their ids are later than those of the heartbeats.
                 let is_prompt = begun.elapsed() < PROMPT;
                 let recovered = if is_prompt { self.recovered().await } else { Vec::new() };
-                // Acknowledged before published: an agent waits for it, a reader does not.
+                // Published before acknowledged: who asks after that sees it.
+                self.feed.publish(stored.events.into_iter().chain(recovered));
                 for (write, acks) in batch.drain(..).zip(stored.acks) {
                     // The agent may be gone; it will ask again and get a duplicate's answer.
                     let _ = write.reply.send(acks);
                 }
-                self.feed.publish(stored.events.into_iter().chain(recovered));
             }
             Err(error) => {
                 self.counters.committed(false);
@@ -284,11 +284,13 @@ impl WriterTask {
         let connection = &mut self.database.writer;
         transaction::begin(connection).await?;
         let taken = batch.iter().zip(&refused).filter(|(_, refused)| !**refused);
-        let heartbeats = taken.flat_map(|(write, _)| &write.heartbeats).map(|i| &i.heartbeat);
+        let heartbeats = taken.flat_map(|(write, _)| &write.heartbeats);
         let mut found = self.dictionary.find(heartbeats, today, connection).await?;
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();
+        // Of each hive in this transaction, ms since the epoch.
+        let mut newest: HashMap<i64, i64> = HashMap::new();
         let mut histories = self.histories.stage();
         let mut changes: HashMap<i64, usize> = HashMap::new();
         for (write, refused) in batch.iter().zip(refused) {
@@ -304,7 +306,7 @@ impl WriterTask {
             }
             let sealed = sealed(write, &self.dictionary, &self.live, connection).await?;
             let mut acks = Vec::with_capacity(write.heartbeats.len());
-            for Incoming { heartbeat, late } in &write.heartbeats {
+            for heartbeat in &write.heartbeats {
                 let ts = heartbeat.timestamp.millis();
                 let hive =
                     self.dictionary.hive(&heartbeat.hive.id).ok_or(sqlx::Error::RowNotFound)?;
@@ -322,11 +324,14 @@ impl WriterTask {
                     self.dictionary.resolve(heartbeat, &mut found, connection).await?;
                 let observed = histories.observe(hive, heartbeat);
                 *changes.entry(hive).or_default() += observed.changes.len();
-                rows.push(LiveRow { id, hive, ts, arrays: codec::encode(heartbeat, ids) });
+                let before = newest.get(&hive).copied().or_else(|| self.live.newest_ts(hive));
+                let late = before.is_some_and(|before| ts < before);
+                newest.insert(hive, before.map_or(ts, |before| before.max(ts)));
+                rows.push(LiveRow { id, hive, ts, late, arrays: codec::encode(heartbeat, ids) });
                 fresh.insert((hive, ts), id);
                 let samples = u16::try_from(heartbeat.workers.len()).unwrap_or(u16::MAX);
                 stored.readings.push((hive, LiveReading { ts, id, samples }));
-                stored.events.push(Event::durable(id, Arc::clone(heartbeat), *late));
+                stored.events.push(Event::durable(id, Arc::clone(heartbeat), late));
                 for (ts, Change { kind, worker, detail }) in observed.gone {
                     let (kind, detail) = (kind.as_str(), detail.to_string());
                     sqlx::query_file!("queries/delete_change.sql", hive, ts, kind, worker, detail)
@@ -362,8 +367,7 @@ impl WriterTask {
 
     /// Whether a request brings something new of a hive that has brought too much.
     fn refuses(&self, write: &Write, now_ms: i64) -> bool {
-        let mut heartbeats = write.heartbeats.iter().map(|incoming| &incoming.heartbeat);
-        heartbeats.any(|heartbeat| {
+        write.heartbeats.iter().any(|heartbeat| {
             let hive = self.dictionary.hive(&heartbeat.hive.id);
             hive.is_some_and(|hive| self.allowances.is_overdrawn(hive, now_ms))
                 && !self.dictionary.knows(heartbeat)
@@ -380,8 +384,8 @@ async fn sealed(
 ) -> sqlx::Result<HashMap<i64, i64>> {
     // One request holds one hive's heartbeats.
     let Some(first) = write.heartbeats.first() else { return Ok(HashMap::new()) };
-    let Some(hive) = dictionary.hive(&first.heartbeat.hive.id) else { return Ok(HashMap::new()) };
-    let times = write.heartbeats.iter().map(|incoming| incoming.heartbeat.timestamp.millis());
+    let Some(hive) = dictionary.hive(&first.hive.id) else { return Ok(HashMap::new()) };
+    let times = write.heartbeats.iter().map(|heartbeat| heartbeat.timestamp.millis());
     let late = || times.clone().filter(|&ts| live.find(hive, ts) == Known::MaybeSealed);
     let (Some(from), Some(to)) = (late().min(), late().max()) else { return Ok(HashMap::new()) };
     let rows = sqlx::query_file!("queries/sealed_readings.sql", hive, from, to);

@@ -108,6 +108,25 @@ fn late_data_stays_late_in_a_replay() {
 }
 
 #[test]
+fn late_data_stays_late_when_what_is_newer_is_gone() {
+    let queen = Queen::with(&["--seal-after", "1s"]);
+    let now = now_ms() - 100_000;
+    let newer = queen.takes(&marked("h", now, 1.0)).id;
+    queen.until_sealed();
+    let sealed = queen.takes(&marked("h", now - 5000, 2.0)).id;
+    queen.until_sealed();
+    let home = queen.stop();
+    // As retention leaves it.
+    home.rows("UPDATE blocks SET raw = 0 WHERE block = 1; DELETE FROM heartbeats WHERE block = 1");
+    let queen = home.start(&["--seal-after", "1h"]);
+    let live = queen.takes(&marked("h", now - 4000, 3.0)).id;
+    let mut stream = resumed(&queen, newer, "?event=heartbeat&backfill=true");
+    let frames = through(&mut stream, live);
+    assert_eq!(ids(&frames), [sealed, live]);
+    assert!(frames.iter().all(|frame| frame.data["backfill"] == true), "{frames:?}");
+}
+
+#[test]
 fn what_the_history_has_no_more_is_named() {
     let queen = Queen::with(&["--seal-after", "1s"]);
     let start = now_ms() - 100_000;

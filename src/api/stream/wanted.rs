@@ -45,11 +45,6 @@ impl Wanted {
         lists.into_iter().all(Vec::is_empty) && !self.backfill
     }
 
-    /// Whether the state of the fleet is wanted.
-    pub(super) fn summaries(&self) -> bool {
-        admits(&self.events, Some("queen"))
-    }
-
     /// Which hives are wanted; `None`: all.
     pub(super) fn hive_filter(&self) -> Option<HiveFilter> {
         let hives = self.hives.clone();
@@ -67,6 +62,7 @@ impl Wanted {
                     && (self.is_whole() || heartbeat.workers.iter().any(|w| self.wants_worker(w)))
             }
             Content::Lifecycle(change) => self.wants(change),
+            Content::Summary(_) => admits(&self.events, Some("queen")),
         }
     }
 
@@ -78,6 +74,19 @@ impl Wanted {
             }
             _ => event.frame(self.form),
         })
+    }
+
+    /// Appends what is sent of an event, if anything.
+    pub(super) fn push(&self, out: &mut String, event: &Event) {
+        if self.takes(event) {
+            let workers = match &event.content {
+                Content::Heartbeat { heartbeat, .. } if !self.is_whole() => {
+                    Some(self.workers(heartbeat))
+                }
+                _ => None,
+            };
+            event.push(out, self.form, workers);
+        }
     }
 
     /// Whether heartbeats are wanted with all their workers.

@@ -47,7 +47,6 @@ pub(in crate::history) fn parse_node(bytes: &[u8]) -> Result<NodeRow, DecodeErro
 }
 
 /// A worker's part of each GPU.
-#[allow(dead_code)]
 pub(in crate::history) fn parse_worker_gpus(
     bytes: &[u8],
 ) -> Result<Vec<WorkerGpuRow>, DecodeError> {

@@ -3,18 +3,14 @@
 //! Live rows are taken as they are. A sealed reading is put together from its block: the
 //! heartbeat's own row, the samples of its hive's runs and GPUs at its time.
 
-use std::collections::HashMap;
-
 use hive_contract::heartbeat::{Agent, Heartbeat, Hive, Node};
 use hive_contract::{HiveId, Timestamp};
 use sqlx::SqliteConnection;
 
 use super::names::{Description, Names};
-use super::{Entry, Reading};
-use crate::history::codec::{Decoded, Names as _, Rows};
-
-/// A reading's hive and time: no two have both the same.
-pub(super) type Moment = (i64, i64);
+use super::{Entry, Reading, sealed};
+use crate::history::codec::{Decoded, Rows};
+use crate::history::raw::{Handle, RawError, Row, Statement};
 
 /// Reads what stands at the entries, in their order. A reading that cannot be read is left out
 /// and logged.
@@ -23,22 +19,14 @@ pub(in crate::history) async fn read(
     names: &mut Names,
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<Vec<Reading>> {
-    let mut rows: HashMap<Moment, Rows> = HashMap::with_capacity(entries.len());
-    read_live(entries, &mut rows, connection).await?;
-    let sealed: Vec<&Entry> = entries.iter().filter(|entry| entry.block.is_some()).collect();
-    if !sealed.is_empty() {
-        super::sealed::read(&sealed, &mut rows, connection).await?;
-    }
-    names.learn(rows.values(), connection).await?;
+    let mut handle = Handle::new(connection.lock_handle().await?);
+    // SQLite works on this thread: the others take over its tasks meanwhile.
+    let rows = tokio::task::block_in_place(|| rows(entries, &mut handle))?;
+    drop(handle);
+    names.learn(rows.iter().flatten(), connection).await?;
     let mut readings = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let reading = rows.remove(&(entry.hive, entry.ts)).and_then(|mut rows| {
-            if entry.block.is_some() {
-                sort(&mut rows, names);
-            }
-            reading(entry, rows, names)
-        });
-        match reading {
+    for (entry, rows) in entries.iter().zip(rows) {
+        match rows.and_then(|rows| reading(entry, rows, names)) {
             Some(reading) => readings.push(reading),
             None => tracing::warn!(
                 heartbeat.id = entry.id,
@@ -49,12 +37,27 @@ pub(in crate::history) async fn read(
     Ok(readings)
 }
 
-/// The order of arrival is not kept in a block: workers are given by group and instance, GPUs
-/// by index and uuid.
-fn sort(rows: &mut Rows, names: &Names) {
-    rows.samples
-        .sort_by_cached_key(|row| names.run(row.run).map(|worker| (worker.group, worker.instance)));
-    rows.gpus.sort_by_cached_key(|row| names.gpu(row.gpu).map(|gpu| (gpu.index, gpu.uuid)));
+/// The rows of each entry; none where they cannot be read.
+fn rows(entries: &[Entry], handle: &mut Handle<'_>) -> Result<Vec<Option<Rows>>, RawError> {
+    let mut rows: Vec<Option<Rows>> = entries.iter().map(|_| None).collect();
+    let sql = include_str!("../../../queries/live_row.sql");
+    let mut live_row = Statement::prepare(sql, handle)?;
+    for (entry, rows) in entries.iter().zip(&mut rows).filter(|(entry, _)| entry.block.is_none()) {
+        live_row.each(
+            handle,
+            |values| {
+                values.integer(entry.id);
+            },
+            |row| *rows = live(row),
+        )?;
+    }
+    sealed::read(entries, &mut rows, handle)?;
+    Ok(rows)
+}
+
+/// What a row of `live_row.sql` holds.
+fn live(row: &Row<'_>) -> Option<Rows> {
+    Rows::parse(row.text(2), row.text(3), row.text(4)).ok()
 }
 
 fn reading(entry: &Entry, rows: Rows, names: &Names) -> Option<Reading> {
@@ -83,25 +86,5 @@ fn reading(entry: &Entry, rows: Rows, names: &Names) -> Option<Reading> {
         node: Some(node).filter(|node| *node != Node::default()),
         agent: Some(agent).filter(|agent| *agent != Agent::default()),
     };
-    Some(Reading { id: entry.id, heartbeat, ids })
-}
-
-async fn read_live(
-    entries: &[Entry],
-    rows: &mut HashMap<Moment, Rows>,
-    connection: &mut SqliteConnection,
-) -> sqlx::Result<()> {
-    let ids: Vec<i64> =
-        entries.iter().filter(|entry| entry.block.is_none()).map(|entry| entry.id).collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let ids = serde_json::Value::from(ids).to_string();
-    for row in sqlx::query_file!("queries/live_rows.sql", ids).fetch_all(connection).await? {
-        // What is not there afterwards is reported by the caller.
-        if let Ok(parsed) = Rows::parse(&row.samples, &row.gpus, &row.node) {
-            rows.insert((row.hive, row.ts), parsed);
-        }
-    }
-    Ok(())
+    Some(Reading { id: entry.id, late: entry.late, heartbeat, ids })
 }

@@ -73,22 +73,25 @@ impl Names {
         rows: impl Iterator<Item = &Rows>,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let (mut runs, mut gpus, mut descriptions) =
-            (HashSet::new(), HashSet::new(), HashSet::new());
-        for rows in rows {
-            descriptions.insert(rows.node.description);
-            gpus.extend(rows.gpus.iter().map(|gpu| gpu.gpu));
-            for sample in &rows.samples {
-                runs.insert(sample.run);
-                gpus.extend(sample.gpus.iter().map(|gpu| gpu.gpu));
-            }
-        }
         if self.runs.len() + self.gpus.len() + self.descriptions.len() > MAX_NAMES {
             *self = Self::default();
         }
-        runs.retain(|run| !self.runs.contains_key(run));
-        gpus.retain(|gpu| !self.gpus.contains_key(gpu));
-        descriptions.retain(|description| !self.descriptions.contains_key(description));
+        let (mut runs, mut gpus, mut descriptions) =
+            (HashSet::new(), HashSet::new(), HashSet::new());
+        let new_gpu = |gpu: &i64| !self.gpus.contains_key(gpu);
+        for rows in rows {
+            let description = rows.node.description;
+            if !self.descriptions.contains_key(&description) {
+                descriptions.insert(description);
+            }
+            gpus.extend(rows.gpus.iter().map(|gpu| gpu.gpu).filter(new_gpu));
+            for sample in &rows.samples {
+                if !self.runs.contains_key(&sample.run) {
+                    runs.insert(sample.run);
+                }
+                gpus.extend(sample.gpus.iter().map(|gpu| gpu.gpu).filter(new_gpu));
+            }
+        }
         if !runs.is_empty() {
             self.learn_runs(&json(&runs), connection).await?;
         }

@@ -1,223 +1,165 @@
 //! Sealed readings out of their blocks.
-//!
-//! The rows come packed as JSON, many in one: handing each over by itself from the connection's
-//! thread would cost more than reading it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use hive_contract::heartbeat::{Agent, Node};
+use hive_contract::heartbeat::{Agent, MAX_WORKERS, Node};
 use hive_contract::text::Text;
 use hive_contract::units::{
     Celsius, Count, CpuPercent, Load, Mebibytes, MebibytesPerSecond, Milliseconds, Percent,
     Seconds, Watts,
 };
-use serde::Deserialize;
-use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::Entry;
-use super::content::Moment;
-use crate::history::codec::{Figures, GpuRow, NodeRow, Rows, SampleRow, WorkerGpuRow};
+use crate::history::codec::{self, Figures, GpuRow, NodeRow, Rows, SampleRow, WorkerGpuRow};
+use crate::history::raw::{Handle, RawError, Row, Statement, Values};
 
-/// Readings of one hive that are no further apart (ms) are read together.
+/// Readings of one hive that are no further apart (ms) are read together, though one between them
+/// may not be asked for: to read it costs less than to look for each by itself.
 const NEAR_MS: i64 = 5000;
 
-/// Reads what stands at sealed entries. What cannot be read is missing afterwards.
-pub(super) async fn read(
-    sealed: &[&Entry],
-    rows: &mut HashMap<Moment, Rows>,
-    connection: &mut SqliteConnection,
-) -> sqlx::Result<()> {
-    let keys: serde_json::Value =
-        sealed.iter().map(|entry| json!([entry.block, entry.hive, entry.ts])).collect();
-    let keys = keys.to_string();
-    let heads = sqlx::query_file_scalar!("queries/sealed_heads.sql", keys);
-    for head in parse::<Head>(&heads.fetch_one(&mut *connection).await?).unwrap_or_default() {
-        rows.insert((head.0, head.1), head.into());
-    }
-    let stretches = stretches(sealed);
-    let samples = sqlx::query_file!("queries/sealed_samples.sql", stretches);
-    for stretch in samples.fetch_all(&mut *connection).await? {
-        let Some(samples) = parse::<Sample>(&stretch.rows) else {
-            leave_out(stretch.hive, rows);
-            continue;
-        };
-        for sample in samples {
-            // A stretch may hold readings that were not asked for.
-            if let Some(rows) = rows.get_mut(&(stretch.hive, sample.0)) {
-                rows.samples.push(sample.into());
-            }
-        }
-    }
-    let samples = sqlx::query_file!("queries/sealed_gpu_samples.sql", stretches);
-    for stretch in samples.fetch_all(&mut *connection).await? {
-        let Some(samples) = parse::<GpuSample>(&stretch.rows) else {
-            leave_out(stretch.hive, rows);
-            continue;
-        };
-        for sample in samples {
-            if let Some(rows) = rows.get_mut(&(stretch.hive, sample.0)) {
-                rows.gpus.push(sample.into());
-            }
-        }
+/// Reads the rows of those entries that are sealed, to their places. What cannot be read stays
+/// as it is.
+pub(super) fn read(
+    entries: &[Entry],
+    rows: &mut [Option<Rows>],
+    handle: &mut Handle<'_>,
+) -> Result<(), RawError> {
+    let mut prepare = |sql| Statement::prepare(sql, handle);
+    let mut heads = prepare(include_str!("../../../queries/sealed_heads.sql"))?;
+    let mut samples = prepare(include_str!("../../../queries/sealed_samples.sql"))?;
+    let mut gpu_samples = prepare(include_str!("../../../queries/sealed_gpu_samples.sql"))?;
+    for stretch in stretches(entries) {
+        heads.each(
+            handle,
+            |values| stretch.bind(values),
+            |row| {
+                if let Some(place) = stretch.place(row) {
+                    rows[place] = Some(head(row, entries[place].workers));
+                }
+            },
+        )?;
+        samples.each(
+            handle,
+            |values| stretch.bind(values),
+            |row| {
+                if let Some(rows) = stretch.place(row).and_then(|place| rows[place].as_mut()) {
+                    rows.samples.push(sample(row));
+                }
+            },
+        )?;
+        gpu_samples.each(
+            handle,
+            |values| stretch.bind(values),
+            |row| {
+                if let Some(rows) = stretch.place(row).and_then(|place| rows[place].as_mut()) {
+                    rows.gpus.push(gpu_sample(row));
+                }
+            },
+        )?;
     }
     Ok(())
 }
 
-/// A reading without a part of it would pass for a whole one.
-fn leave_out(hive: i64, rows: &mut HashMap<Moment, Rows>) {
-    rows.retain(|(of, _), _| *of != hive);
+/// Some readings of one hive in one block that are near each other.
+struct Stretch {
+    block: i64,
+    hive: i64,
+    /// Time (ms since the epoch) and place among the entries, by time.
+    readings: Vec<(i64, usize)>,
 }
 
-/// The stretches of blocks that hold the entries, each [block, hive, first, last], as JSON.
-///
-/// In the order of time a hive's entries follow each other without a gap and are one stretch. In
-/// another order those near each other are, though one between them may not be asked for: to read
-/// it costs less than to look for each by itself.
-fn stretches(sealed: &[&Entry]) -> String {
-    let mut stretches: BTreeMap<(Option<i64>, i64), Vec<i64>> = BTreeMap::new();
-    for entry in sealed {
-        stretches.entry((entry.block, entry.hive)).or_default().push(entry.ts);
-    }
-    let by_time = sealed.is_sorted_by_key(|entry| entry.ts);
-    let mut list = Vec::new();
-    for ((block, hive), mut times) in stretches {
-        times.sort_unstable();
-        for near in times.chunk_by(|ts, next| by_time || next - ts <= NEAR_MS) {
-            list.push(json!([block, hive, near.first(), near.last()]));
+impl Stretch {
+    fn bind(&self, values: &mut Values<'_, '_>) {
+        values.integer(self.block).integer(self.hive);
+        for (ts, _) in self.readings.first().into_iter().chain(self.readings.last()) {
+            values.integer(*ts);
         }
     }
-    serde_json::Value::from(list).to_string()
-}
 
-/// The rows in a packed one; none where they cannot be read, which only damage can bring about.
-fn parse<T: for<'de> Deserialize<'de>>(rows: &str) -> Option<Vec<T>> {
-    serde_json::from_str(rows)
-        .inspect_err(|error| tracing::warn!(error = %error, "sealed rows are damaged"))
-        .ok()
-}
-
-/// A figure in thousandths; absent where it is out of range.
-fn figure<T>(thousandths: Option<u64>, from: fn(u64) -> Option<T>) -> Option<T> {
-    thousandths.and_then(from)
-}
-
-type Figure = Option<u64>;
-
-/// As `sealed_heads.sql` packs it.
-#[derive(Deserialize)]
-struct Head(
-    i64,
-    i64,
-    i64,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Option<String>,
-);
-
-impl From<Head> for Rows {
-    fn from(head: Head) -> Self {
-        let Head(_, _, description, cpu, memory_used, load, uptime, ..) = head;
-        let Head(.., agent_cpu, rss, collect, spooled, gpu_age, errors) = head;
-        let errors = errors.and_then(|errors| serde_json::from_str(&errors).ok());
-        let node = Node {
-            cpu_pct: figure(cpu, CpuPercent::from_thousandths),
-            memory_used_mb: figure(memory_used, Mebibytes::from_thousandths),
-            load_1m: figure(load, Load::from_thousandths),
-            uptime_s: figure(uptime, Seconds::from_thousandths),
-            cpu_count: None,
-            memory_total_mb: None,
-        };
-        let agent = Agent {
-            version: None,
-            cpu_pct: figure(agent_cpu, CpuPercent::from_thousandths),
-            rss_mb: figure(rss, Mebibytes::from_thousandths),
-            collect_ms: figure(collect, Milliseconds::from_thousandths),
-            spooled: figure(spooled, Count::from_thousandths),
-            gpu_age_ms: figure(gpu_age, Milliseconds::from_thousandths),
-            errors: errors.unwrap_or_default(),
-        };
-        let node = NodeRow { description, node, agent };
-        Self { samples: Vec::new(), gpus: Vec::new(), node }
+    /// The place of the reading to which a row belongs that begins with its time; none where it
+    /// was not asked for.
+    fn place(&self, row: &Row<'_>) -> Option<usize> {
+        let at = self.readings.binary_search_by_key(&row.integer(0), |(ts, _)| *ts).ok()?;
+        Some(self.readings[at].1)
     }
 }
 
-/// As `sealed_samples.sql` packs it.
-#[derive(Deserialize)]
-struct Sample(
-    i64,
-    i64,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Figure,
-    Option<WorkerGpus>,
-);
-
-/// How a worker's part of each GPU is stored.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WorkerGpus {
-    /// One GPU, with the worker's own figures.
-    Alone(i64),
-    List(Vec<WorkerGpuRow>),
-}
-
-impl From<Sample> for SampleRow {
-    fn from(sample: Sample) -> Self {
-        let Sample(_, run, cpu, rss, io_r, io_w, uptime, gpu_util, vram, ..) = sample;
-        let Sample(.., running, waiting, kv_cache, gpus) = sample;
-        let figures = Figures {
-            cpu_pct: figure(cpu, CpuPercent::from_thousandths),
-            rss_mb: figure(rss, Mebibytes::from_thousandths),
-            io_r_mb_s: figure(io_r, MebibytesPerSecond::from_thousandths),
-            io_w_mb_s: figure(io_w, MebibytesPerSecond::from_thousandths),
-            uptime_s: figure(uptime, Seconds::from_thousandths),
-            gpu_util_pct: figure(gpu_util, Percent::from_thousandths),
-            vram_mb: figure(vram, Mebibytes::from_thousandths),
-            requests_running: figure(running, Count::from_thousandths),
-            requests_waiting: figure(waiting, Count::from_thousandths),
-            kv_cache_pct: figure(kv_cache, Percent::from_thousandths),
-        };
-        let gpus = match gpus {
-            None => Vec::new(),
-            Some(WorkerGpus::List(gpus)) => gpus,
-            Some(WorkerGpus::Alone(gpu)) => {
-                let Figures { gpu_util_pct: util_pct, vram_mb, .. } = figures;
-                vec![WorkerGpuRow { gpu, util_pct, vram_mb }]
-            }
-        };
-        Self { run, figures, gpus }
-    }
-}
-
-/// As `sealed_gpu_samples.sql` packs it.
-#[derive(Deserialize)]
-struct GpuSample(i64, i64, Figure, Figure, Figure, Figure, Option<Text>);
-
-impl From<GpuSample> for GpuRow {
-    fn from(sample: GpuSample) -> Self {
-        let GpuSample(_, gpu, util, memory_used, temperature, power, state) = sample;
-        Self {
-            gpu,
-            util_pct: figure(util, Percent::from_thousandths),
-            memory_used_mb: figure(memory_used, Mebibytes::from_thousandths),
-            temperature_c: figure(temperature, Celsius::from_thousandths),
-            power_w: figure(power, Watts::from_thousandths),
-            state,
+fn stretches(entries: &[Entry]) -> Vec<Stretch> {
+    let mut readings: BTreeMap<(i64, i64), Vec<(i64, usize)>> = BTreeMap::new();
+    for (place, entry) in entries.iter().enumerate() {
+        if let Some(block) = entry.block {
+            readings.entry((block, entry.hive)).or_default().push((entry.ts, place));
         }
+    }
+    let mut stretches = Vec::new();
+    for ((block, hive), mut readings) in readings {
+        readings.sort_unstable();
+        for near in readings.chunk_by(|(ts, _), (next, _)| next - ts <= NEAR_MS) {
+            stretches.push(Stretch { block, hive, readings: near.to_vec() });
+        }
+    }
+    stretches
+}
+
+/// A row of `sealed_heads.sql`, with room for so many workers.
+fn head(row: &Row<'_>, workers: i64) -> Rows {
+    let errors = row.is_text(11).then(|| serde_json::from_slice(row.text(11)).ok()).flatten();
+    let node = Node {
+        cpu_pct: row.thousandths(2).and_then(CpuPercent::from_thousandths),
+        memory_used_mb: row.number(3).and_then(Mebibytes::from_thousandths),
+        load_1m: row.thousandths(4).and_then(Load::from_thousandths),
+        uptime_s: row.number(5).and_then(Seconds::from_thousandths),
+        cpu_count: None,
+        memory_total_mb: None,
+    };
+    let agent = Agent {
+        version: None,
+        cpu_pct: row.thousandths(6).and_then(CpuPercent::from_thousandths),
+        rss_mb: row.number(7).and_then(Mebibytes::from_thousandths),
+        collect_ms: row.thousandths(8).and_then(Milliseconds::from_thousandths),
+        spooled: row.number(9).and_then(Count::from_thousandths),
+        gpu_age_ms: row.number(10).and_then(Milliseconds::from_thousandths),
+        errors: errors.unwrap_or_default(),
+    };
+    let node = NodeRow { description: row.integer(1), node, agent };
+    let workers = usize::try_from(workers).unwrap_or(0).min(MAX_WORKERS);
+    Rows { samples: Vec::with_capacity(workers), gpus: Vec::new(), node }
+}
+
+/// A row of `sealed_samples.sql`.
+fn sample(row: &Row<'_>) -> SampleRow {
+    let figures = Figures {
+        cpu_pct: row.thousandths(2).and_then(CpuPercent::from_thousandths),
+        rss_mb: row.whole_or_negative(3).and_then(Mebibytes::from_thousandths),
+        io_r_mb_s: row.thousandths(4).and_then(MebibytesPerSecond::from_thousandths),
+        io_w_mb_s: row.thousandths(5).and_then(MebibytesPerSecond::from_thousandths),
+        uptime_s: row.whole_or_negative(6).and_then(Seconds::from_thousandths),
+        gpu_util_pct: row.whole_or_negative(7).and_then(Percent::from_thousandths),
+        vram_mb: row.whole_or_negative(8).and_then(Mebibytes::from_thousandths),
+        requests_running: row.number(9).and_then(Count::from_thousandths),
+        requests_waiting: row.number(10).and_then(Count::from_thousandths),
+        kv_cache_pct: row.thousandths(11).and_then(Percent::from_thousandths),
+    };
+    // A number is that GPU alone, with the worker's own figures.
+    let gpus = if row.is_text(12) {
+        codec::parse_worker_gpus(row.text(12)).unwrap_or_default()
+    } else {
+        let Figures { gpu_util_pct: util_pct, vram_mb, .. } = figures;
+        let alone = row.optional(12).map(|gpu| WorkerGpuRow { gpu, util_pct, vram_mb });
+        alone.into_iter().collect()
+    };
+    SampleRow { run: row.integer(1), figures, gpus }
+}
+
+/// A row of `sealed_gpu_samples.sql`.
+fn gpu_sample(row: &Row<'_>) -> GpuRow {
+    let state = row.is_text(6).then(|| Text::cut(&String::from_utf8_lossy(row.text(6))));
+    GpuRow {
+        gpu: row.integer(1),
+        util_pct: row.number(2).and_then(Percent::from_thousandths),
+        memory_used_mb: row.number(3).and_then(Mebibytes::from_thousandths),
+        temperature_c: row.number(4).and_then(Celsius::from_thousandths),
+        power_w: row.thousandths(5).and_then(Watts::from_thousandths),
+        state,
     }
 }

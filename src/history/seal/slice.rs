@@ -5,7 +5,7 @@ use hive_contract::units::{Mebibytes, Percent};
 use super::statements::Statements;
 use crate::history::codec::{self, DecodeError, Figures, GpuRow, NodeRow, SampleRow, WorkerGpuRow};
 use crate::history::metric;
-use crate::history::raw::{Handle, RawError, Statement, Values};
+use crate::history::raw::{Handle, RawError, Row, Statement, Values};
 use crate::history::rollup::{Accumulator, Columns, HOUR_MS, MINUTE_MS};
 
 /// Between two samples in one entry of the index: five minutes.
@@ -40,6 +40,7 @@ struct HeartbeatRow {
     hive: i64,
     ts: i64,
     workers: i64,
+    late: i64,
     memory_total_mb: Option<f64>,
     row: NodeRow,
 }
@@ -65,15 +66,13 @@ impl Slice {
             Statement::prepare(include_str!("../../../queries/live_row.sql"), handle)?;
         for &id in ids {
             let mut parsed = Ok(());
-            live_row.read(handle, id, |row| {
-                parsed = slice.take(
-                    id,
-                    row.integer(0),
-                    row.integer(1),
-                    row.real(5),
-                    [row.text(2), row.text(3), row.text(4)],
-                );
-            })?;
+            live_row.each(
+                handle,
+                |values| {
+                    values.integer(id);
+                },
+                |row| parsed = slice.take(id, row),
+            )?;
             parsed.map_err(|error| sqlx::Error::Decode(error.into()))?;
         }
         slice.order.sort_unstable();
@@ -85,22 +84,19 @@ impl Slice {
         Ok(slice)
     }
 
-    fn take(
-        &mut self,
-        id: i64,
-        hive: i64,
-        ts: i64,
-        memory_total_mb: Option<f64>,
-        [samples, gpus, node]: [&[u8]; 3],
-    ) -> Result<(), DecodeError> {
+    /// Takes a row of `live_row.sql`.
+    fn take(&mut self, id: i64, live: &Row<'_>) -> Result<(), DecodeError> {
+        let (hive, ts) = (live.integer(0), live.integer(1));
         let before = self.samples.len();
-        codec::parse_samples(samples, &mut self.samples)?;
+        codec::parse_samples(live.text(2), &mut self.samples)?;
         let new = self.samples.iter().enumerate().skip(before);
         self.order.extend(new.map(|(index, sample)| Place { run: sample.run, ts, index }));
         let workers = (self.samples.len() - before) as i64;
-        self.gpus.extend(codec::parse_gpus(gpus)?.into_iter().map(|gpu| (gpu.gpu, ts, gpu)));
-        let row = codec::parse_node(node)?;
-        self.heartbeats.push(HeartbeatRow { id, hive, ts, workers, memory_total_mb, row });
+        let gpus = codec::parse_gpus(live.text(3))?;
+        self.gpus.extend(gpus.into_iter().map(|gpu| (gpu.gpu, ts, gpu)));
+        let row = codec::parse_node(live.text(4))?;
+        let (memory_total_mb, late) = (live.real(5), live.integer(6));
+        self.heartbeats.push(HeartbeatRow { id, hive, ts, workers, late, memory_total_mb, row });
         Ok(())
     }
 
@@ -286,6 +282,7 @@ impl HeartbeatRow {
                 Some(errors) => values.text(errors),
                 None => values.null(),
             };
+            values.integer(self.late);
         })
     }
 

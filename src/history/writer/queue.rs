@@ -88,18 +88,9 @@ impl Storage {
     }
 }
 
-/// A heartbeat on its way to the disk.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// The reading.
-    pub heartbeat: Arc<Heartbeat>,
-    /// It was not the newest of its hive when it arrived.
-    pub late: bool,
-}
-
 /// A request in the queue.
 pub(super) struct Write {
-    pub(super) heartbeats: Vec<Incoming>,
+    pub(super) heartbeats: Vec<Arc<Heartbeat>>,
     pub(super) happenings: Vec<Lifecycle>,
     pub(super) reply: oneshot::Sender<Result<Vec<Ack>, WriteError>>,
     /// Room in the queue, given back when the request is answered.
@@ -141,7 +132,7 @@ impl Writer {
     /// The queue is full or the disk refuses; nothing was stored. Or the disk is slow.
     pub async fn write(
         &self,
-        heartbeats: Vec<Incoming>,
+        heartbeats: Vec<Arc<Heartbeat>>,
         bytes: usize,
     ) -> Result<Vec<Ack>, WriteError> {
         let mut answer = self.send(heartbeats, Vec::new(), bytes)?;
@@ -173,7 +164,7 @@ impl Writer {
 
     fn send(
         &self,
-        heartbeats: Vec<Incoming>,
+        heartbeats: Vec<Arc<Heartbeat>>,
         happenings: Vec<Lifecycle>,
         bytes: usize,
     ) -> Result<oneshot::Receiver<Result<Vec<Ack>, WriteError>>, WriteError> {

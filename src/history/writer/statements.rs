@@ -11,6 +11,8 @@ pub(super) struct LiveRow {
     pub(super) hive: i64,
     /// ms since the epoch.
     pub(super) ts: i64,
+    /// Its hive had a newer one already.
+    pub(super) late: bool,
     pub(super) arrays: codec::Arrays,
 }
 
@@ -39,6 +41,7 @@ impl Statements {
             self.live.execute(handle, |values| {
                 values.integer(row.id).integer(row.hive).integer(row.ts);
                 values.text(&row.arrays.samples).text(&row.arrays.gpus).text(&row.arrays.node);
+                values.integer(row.late.into());
             })?;
             let entry = newest.entry(row.hive).or_insert(row);
             if row.ts > entry.ts {

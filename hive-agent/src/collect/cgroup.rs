@@ -162,6 +162,9 @@ impl Tree {
     pub(super) fn pids(&mut self, dir: &Path, buffer: &mut Buffer) -> io::Result<Found> {
         let mut found = Found::default();
         match self.procs.read_list(dir, "cgroup.procs", buffer) {
+            Ok(procs) if procs.last().is_some_and(|&last| last != b'\n') => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "cgroup.procs is torn"));
+            }
             Ok(procs) => found.add(procs),
             Err(error) if is_gone(&error) => return Ok(found),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => {
@@ -252,7 +255,7 @@ mod tests {
             cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
             cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
         assert_eq!(parse_mounts(hybrid).unwrap(), Path::new("/sys/fs/cgroup/unified"));
-        let odd = br"none /mnt/my\040cgroups\134x cgroup2 rw 0 0";
+        let odd = b"none /mnt/my\\040cgroups\\134x cgroup2 rw 0 0\n";
         assert_eq!(parse_mounts(odd).unwrap(), Path::new(r"/mnt/my cgroups\x"));
         assert_eq!(parse_mounts(b"cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n"), None);
     }

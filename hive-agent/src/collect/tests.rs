@@ -10,6 +10,7 @@ use crate::clock::tests::ManualClock;
 
 mod discovery;
 mod real;
+mod torn;
 
 const MIB: u64 = 1 << 20;
 
@@ -90,6 +91,12 @@ impl Machine {
 
 fn errors(heartbeat: &Heartbeat) -> Vec<&str> {
     heartbeat.agent.as_ref().unwrap().errors.iter().map(Text::as_str).collect()
+}
+
+/// The errors, without those of the GPUs' threads, which cannot keep up with a clock that is set.
+fn sentences(heartbeat: &Heartbeat) -> Vec<&str> {
+    let is_of_gpus = |error: &&str| error.contains("GPU") || error.contains("NVIDIA");
+    errors(heartbeat).into_iter().filter(|error| !is_of_gpus(error)).collect()
 }
 
 fn names(heartbeat: &Heartbeat) -> Vec<String> {

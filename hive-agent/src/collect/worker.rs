@@ -209,7 +209,8 @@ impl Meter {
             }
             Err(error) => {
                 scan.complaints.add(&self.place, error);
-                Vec::new()
+                // Whoever was there has not ended for that.
+                self.process_ids().collect()
             }
         }
     }

@@ -23,6 +23,10 @@ pub const SLICE: &str = "rbee.slice";
 const MAX_DESCENDANTS: usize = 256;
 /// The most processes of one worker that are looked at one by one.
 const MAX_PIDS: usize = 4096;
+/// While an instance lists the same processes, cgroups below it are looked for in every so many
+/// readings only. What can be late by that is a cgroup that was made there and filled from
+/// outside.
+const FLAT_TURNS: u32 = 8;
 /// The longest `cgroup.procs` of a nested cgroup, in bytes: more than [`MAX_PIDS`] lines.
 const MAX_PROCS_LEN: usize = 64 << 10;
 
@@ -146,6 +150,10 @@ fn valid_name<N: std::str::FromStr<Err: std::fmt::Display>>(
 pub(super) struct Tree {
     procs: KeptFile,
     events: KeptFile,
+    /// Its processes when there was last seen to be no cgroup below it.
+    flat: Vec<u32>,
+    /// Counts the readings, and starts again at 0 after the last number.
+    turn: u32,
 }
 
 /// What was found at and below an instance directory.
@@ -179,10 +187,24 @@ impl Tree {
         if found.pids.is_empty() && self.is_empty(dir, buffer) {
             return Ok(found);
         }
-        found.descend(dir, buffer);
+        if !self.is_known_flat(&found.pids) {
+            self.flat.clear();
+            if has_no_children(dir) {
+                self.flat.extend(&found.pids);
+            } else {
+                found.descend(dir, buffer);
+            }
+        }
         found.pids.sort_unstable();
         found.pids.dedup();
         Ok(found)
+    }
+
+    /// Whether there is no need to look for cgroups below the one with these processes.
+    fn is_known_flat(&mut self, pids: &[u32]) -> bool {
+        self.turn = self.turn.wrapping_add(1);
+        let is_its_turn = |first: &u32| first.wrapping_add(self.turn).is_multiple_of(FLAT_TURNS);
+        pids == self.flat && pids.first().is_some_and(|first| !is_its_turn(first))
     }
 
     /// Whether the kernel says that no process is in the tree at all.
@@ -204,9 +226,6 @@ impl Found {
     }
 
     fn descend(&mut self, dir: &Path, buffer: &mut Buffer) {
-        if has_no_children(dir) {
-            return;
-        }
         let mut waiting = vec![dir.to_owned()];
         let mut visited = 0;
         while let Some(dir) = waiting.pop() {

@@ -172,6 +172,12 @@ impl Process {
         Ok(rates.0.zip(rates.1))
     }
 
+    /// The same without reading anything, for a process that has not run since its last reading;
+    /// `None` if there is none.
+    pub(super) fn io_of_idle_per_s(&mut self, at: Duration) -> Option<(f64, f64)> {
+        self.read.of_idle_per_s(at).zip(self.written.of_idle_per_s(at))
+    }
+
     /// Takes note that a child has ended: the kernel adds the child's storage traffic, which
     /// was already counted, to this process when it takes leave of the child.
     pub(super) fn inherit_io(&mut self, child: &Self, at: Duration) {
@@ -234,6 +240,10 @@ impl Traffic {
         }
         self.total = total;
         self.growth.per_s(total.saturating_sub(self.inherited), at)
+    }
+
+    fn of_idle_per_s(&mut self, at: Duration) -> Option<f64> {
+        self.growth.stands_still(at)
     }
 }
 

@@ -161,7 +161,7 @@ fn check(case: &Case<'_>) {
     assert_eq!(server.pids.iter().filter(is_titled).count(), titles.len(), "all renamed");
     let on_gpus: Vec<u32> = case.on_gpus.iter().map(|&index| server.pids[index]).collect();
     watch.gpus(&on_gpus);
-    let each = (1..=on_gpus.len()).map(|n| format!("GPU-{n} {}000 MiB {}0 %", n, n));
+    let each = (1..=on_gpus.len()).map(|n| format!("GPU-{n} {n}000 MiB {n}0 %"));
     let expected = format!(
         "{}/{port} {} {:?} {:?} {:?}",
         case.group,

@@ -1,6 +1,6 @@
 //! Each kind of server as it really runs, with its processes on GPUs and its requests: what of it
 //! is in the heartbeats that reach a queen. The GPUs are made up; the answers in `answers/` are
-//! written after the sources of the version in their names, llama-server's were recorded.
+//! written after what is published of the version in their names; llama-server's were recorded.
 
 use fake_nvml::{Gpu, Machine, Process, Sample};
 

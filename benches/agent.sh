@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # What does the agent cost the machine that it measures, at one reading a second?
-# usage: [GPUS=8] [CHURN=0] benches/agent.sh [WORKERS] [SECONDS] [further options of `hive-agent run`]
+# usage: [GPUS=8] [CHURN=0] [BUSY=0] benches/agent.sh [WORKERS] [SECONDS] [further options of `hive-agent run`]
 # Where prometheus-node-exporter is installed, it is scraped beside it for comparison. CHURN is the
 # number of workers killed and started again every second. Every ten minutes, or a sixth of the time
 # if that is less, a line says how large the agent is, so that growth shows.
-# As root: every worker is a cgroup with three processes that sleep. The GPUs are played by the
+# As root: every worker is a cgroup with three processes that sleep; with BUSY=1 two of them wake up
+# ten times a second, since a worker in which nobody runs costs less. The GPUs are played by the
 # tests' library in NVIDIA's place: the cost of a real driver's calls comes on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,6 +14,8 @@ seconds=${2:-60}
 shift $(($# < 2 ? $# : 2))
 gpus=${GPUS:-8}
 churn=${CHURN:-0}
+process='sleep infinity'
+[ "${BUSY:-0}" = 0 ] || process='perl -e "select undef, undef, undef, 0.1 while 1"'
 restarts=0
 cargo build --release --quiet --workspace --bins
 cargo build --release --quiet -p fake-nvml
@@ -47,7 +50,7 @@ url=$(sed -n 's/.*listens on //p' "$work/out")
 
 start() {
   target/release/hive-agent spawn --cgroup-root "$root" --group llm --instance "$1" -- \
-    sh -c 'sleep infinity & sleep infinity & wait' worker --model "model-$1" 2>/dev/null &
+    sh -c "$process & $process & wait" worker --model "model-$1" 2>/dev/null &
 }
 for instance in $(seq "$workers"); do
   start "$instance"
@@ -127,8 +130,8 @@ after=$(cpu_ns $agent)
 collector_after=$(thread_ns)
 exporter_after=${exporter:+$(cpu_ns $exporter)}
 to=$(date +%s%N)
-printf 'workers              %s of 3 processes, on %s GPUs, %s restarted every second\n' \
-  "$workers" "$gpus" "$churn"
+printf 'workers              %s of 3 processes (%s), on %s GPUs, %s restarted every second\n' \
+  "$workers" "${process%% *}" "$gpus" "$churn"
 awk -v cpu=$((after - before)) -v time=$((to - from)) \
   'BEGIN {printf "agent cpu            %.2f %% of a core\n", cpu / time * 100}'
 awk -v cpu=$((collector_after - collector_before)) -v seconds="$seconds" \

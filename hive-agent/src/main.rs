@@ -41,12 +41,13 @@ enum Command {
     /// io_r_mb_s and io_w_mb_s are those of these 250 ms. What could not be read is null, and
     /// agent.errors says why.
     Once(HiveOptions),
-    /// Says in plain words what is seen here and of the queen, and what to do about the rest
+    /// Says in plain words what the agent finds here, and what to do about what is missing
     ///
-    /// Nothing is changed or sent. The exit status is 1 if something prevents the agent from
+    /// That is: cgroups, permissions, GPUs, workers, the spool, the queen and her clock. Nothing is
+    /// changed or sent. The exit status is 1 if something prevents the agent from
     /// working.
     Doctor(HiveOptions),
-    /// Starts a worker where it is found, and ends with its exit status
+    /// Starts a worker in its cgroup, where it is found, and ends with its exit status
     ///
     /// CMD is put into the cgroup rbee.slice/GROUP/INSTANCE before its first instruction. A
     /// limit that this machine cannot set is named on stderr, and CMD runs without it.

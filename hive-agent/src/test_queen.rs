@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_ENCODING;
+use hyper::header::{CONTENT_ENCODING, DATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::client::QueenUrl;
+use crate::clock::{Clock, SystemClock};
 
 /// What came in: the path and the lines of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) struct Received {
 pub(crate) type Answer = (u16, String);
 
 struct Shared {
+    /// How far her clock is ahead of this machine's, in seconds.
+    ahead_s: i64,
     script: Box<dyn Fn(&Received) -> Answer + Send + Sync>,
     received: Mutex<Vec<Received>>,
     changed: Notify,
@@ -46,7 +49,16 @@ impl TestQueen {
     pub(crate) async fn start(
         script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::start_ahead(0, script).await
+    }
+
+    /// The same by a clock that is so many seconds ahead.
+    pub(crate) async fn start_ahead(
+        ahead_s: i64,
+        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared {
+            ahead_s,
             script: Box::new(script),
             received: Mutex::default(),
             changed: Notify::new(),
@@ -103,6 +115,9 @@ async fn answer(
     let (status, body) = (shared.script)(&received);
     shared.received.lock().unwrap().push(received);
     shared.changed.notify_waiters();
-    let response = Response::builder().status(status).body(Full::new(body.into()));
-    Ok(response.unwrap())
+    let ahead = Duration::from_secs(shared.ahead_s.unsigned_abs());
+    let now = UNIX_EPOCH + Duration::from_millis(SystemClock.wall().millis().unsigned_abs());
+    let now = if shared.ahead_s < 0 { now - ahead } else { now + ahead };
+    let response = Response::builder().status(status).header(DATE, httpdate::fmt_http_date(now));
+    Ok(response.body(Full::new(body.into())).unwrap())
 }

@@ -374,6 +374,50 @@ fn a_gpu_that_shares_the_machines_memory_has_that_memory() {
 }
 
 #[test]
+fn a_gpu_that_says_it_has_no_memory_has_the_machines_too() {
+    let bench = Bench::new(vec![Gpu { total_mb: Some(0), used_mb: 0, ..gpu("GPU-a") }]);
+    let heartbeat = bench.once();
+    let total = heartbeat.node.as_ref().unwrap().memory_total_mb;
+    assert!(total.is_some());
+    assert_eq!(heartbeat.gpus[0].memory_total_mb, total);
+}
+
+#[test]
+fn mig_without_the_right_to_look_keeps_its_users_memory_unknown() {
+    let mut bench = Bench::new(vec![gpu("GPU-a")]);
+    let pids = bench.worker("8080", 1);
+    let device = &mut bench.machine.gpus[0];
+    device.mig = Some(vec![Gpu {
+        uuid: "MIG-1".to_owned(),
+        total_mb: Some(9984),
+        compute: vec![Process { pid: pids[0], mb: None }],
+        faults: [("nvmlDeviceGetMemoryInfo_v2".to_owned(), NO_PERMISSION)].into(),
+        ..Gpu::default()
+    }]);
+    let heartbeat = bench.once();
+    assert_eq!(figures(worker(&heartbeat, "8080")), [None, None, None]);
+    let uuid = worker(&heartbeat, "8080").gpus[0].uuid.as_ref().unwrap().as_str();
+    assert_eq!(uuid, "MIG-1");
+    assert_eq!(errors(&heartbeat).len(), 1, "{:?}", errors(&heartbeat));
+}
+
+#[test]
+fn processes_that_are_not_there_are_nobodys() {
+    let mut bench = Bench::new(vec![gpu("GPU-a")]);
+    let pids = bench.worker("8080", 1);
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let device = &mut bench.machine.gpus[0];
+    device.compute = vec![holds(pids[0], 5), holds(gone.id(), 70_000), holds(4_194_305, 70_000)];
+    device.samples = Some(vec![works(pids[0], 10), works(gone.id(), 90)]);
+    let heartbeat = bench.once();
+    assert_eq!(figures(worker(&heartbeat, "8080")), [Some(5.0), Some(81559.0), Some(10.0)]);
+    let is_there = |worker: &Worker| worker.pid.whole() != u64::from(gone.id());
+    assert!(heartbeat.workers.iter().all(is_there));
+    assert!(errors(&heartbeat).is_empty(), "{:?}", errors(&heartbeat));
+}
+
+#[test]
 fn lists_that_overflow_their_buffer_are_not_asked_for() {
     let bench = Bench::new(vec![gpu("GPU-a")]);
     let mut bench = bench.without("nvmlDeviceGetRunningProcessDetailList");

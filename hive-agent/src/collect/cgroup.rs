@@ -23,6 +23,10 @@ pub const SLICE: &str = "rbee.slice";
 const MAX_DESCENDANTS: usize = 256;
 /// The most processes of one worker that are looked at one by one.
 const MAX_PIDS: usize = 4096;
+/// While an instance lists the same processes, cgroups below it are looked for in every so many
+/// readings only. What can be late by that is a cgroup that was made there and filled from
+/// outside.
+const FLAT_TURNS: u32 = 8;
 /// The longest `cgroup.procs` of a nested cgroup, in bytes: more than [`MAX_PIDS`] lines.
 const MAX_PROCS_LEN: usize = 64 << 10;
 
@@ -146,6 +150,10 @@ fn valid_name<N: std::str::FromStr<Err: std::fmt::Display>>(
 pub(super) struct Tree {
     procs: KeptFile,
     events: KeptFile,
+    /// Its processes when there was last seen to be no cgroup below it.
+    flat: Vec<u32>,
+    /// Counts the readings, and starts again at 0 after the last number.
+    turn: u32,
 }
 
 /// What was found at and below an instance directory.
@@ -162,6 +170,9 @@ impl Tree {
     pub(super) fn pids(&mut self, dir: &Path, buffer: &mut Buffer) -> io::Result<Found> {
         let mut found = Found::default();
         match self.procs.read_list(dir, "cgroup.procs", buffer) {
+            Ok(procs) if procs.last().is_some_and(|&last| last != b'\n') => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "cgroup.procs is torn"));
+            }
             Ok(procs) => found.add(procs),
             Err(error) if is_gone(&error) => return Ok(found),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => {
@@ -176,10 +187,24 @@ impl Tree {
         if found.pids.is_empty() && self.is_empty(dir, buffer) {
             return Ok(found);
         }
-        found.descend(dir, buffer);
+        if !self.is_known_flat(&found.pids) {
+            self.flat.clear();
+            if has_no_children(dir) {
+                self.flat.extend(&found.pids);
+            } else {
+                found.descend(dir, buffer);
+            }
+        }
         found.pids.sort_unstable();
         found.pids.dedup();
         Ok(found)
+    }
+
+    /// Whether there is no need to look for cgroups below the one with these processes.
+    fn is_known_flat(&mut self, pids: &[u32]) -> bool {
+        self.turn = self.turn.wrapping_add(1);
+        let is_its_turn = |first: &u32| first.wrapping_add(self.turn).is_multiple_of(FLAT_TURNS);
+        pids == self.flat && pids.first().is_some_and(|first| !is_its_turn(first))
     }
 
     /// Whether the kernel says that no process is in the tree at all.
@@ -201,9 +226,6 @@ impl Found {
     }
 
     fn descend(&mut self, dir: &Path, buffer: &mut Buffer) {
-        if has_no_children(dir) {
-            return;
-        }
         let mut waiting = vec![dir.to_owned()];
         let mut visited = 0;
         while let Some(dir) = waiting.pop() {
@@ -252,7 +274,7 @@ mod tests {
             cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
             cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
         assert_eq!(parse_mounts(hybrid).unwrap(), Path::new("/sys/fs/cgroup/unified"));
-        let odd = br"none /mnt/my\040cgroups\134x cgroup2 rw 0 0";
+        let odd = b"none /mnt/my\\040cgroups\\134x cgroup2 rw 0 0\n";
         assert_eq!(parse_mounts(odd).unwrap(), Path::new(r"/mnt/my cgroups\x"));
         assert_eq!(parse_mounts(b"cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n"), None);
     }

@@ -11,6 +11,8 @@ use hive_contract::text::Text;
 pub(super) struct Complaints {
     sentences: Vec<Text>,
     left_out: usize,
+    /// Workers whose storage traffic this user may not read.
+    denied: usize,
 }
 
 impl Complaints {
@@ -28,8 +30,21 @@ impl Complaints {
         }
     }
 
+    /// Adds a worker whose storage traffic is shown to its own user and to root only. What is
+    /// the same for all of them is one sentence.
+    pub(super) fn deny_storage(&mut self) {
+        self.denied += 1;
+    }
+
     /// The errors so far, which leaves none.
     pub(super) fn take(&mut self) -> Bounded<Text, MAX_ERRORS> {
+        match std::mem::take(&mut self.denied) {
+            0 => {}
+            denied => self.add(
+                format_args!("storage traffic of {denied} workers is not known"),
+                "only root or CAP_SYS_PTRACE may read /proc/PID/io of other users",
+            ),
+        }
         let mut sentences = std::mem::take(&mut self.sentences);
         let left_out = std::mem::take(&mut self.left_out);
         if left_out > 0 {
@@ -53,6 +68,20 @@ mod tests {
         assert_eq!(errors.len(), MAX_ERRORS);
         assert_eq!(errors[0].as_str(), "llm/0: broken");
         assert_eq!(errors[MAX_ERRORS - 1].as_str(), "and 37 more errors");
+        assert!(complaints.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_denied_of_many_is_said_once() {
+        let mut complaints = Complaints::default();
+        for _ in 0..100 {
+            complaints.deny_storage();
+        }
+        let errors = complaints.take();
+        assert_eq!(errors.len(), 1);
+        let sentence = "storage traffic of 100 workers is not known: only root or CAP_SYS_PTRACE \
+                        may read /proc/PID/io of other users";
+        assert_eq!(errors[0].as_str(), sentence);
         assert!(complaints.take().is_empty());
     }
 }

@@ -21,6 +21,12 @@ impl Growth {
         (!elapsed.is_zero()).then(|| grown as f64 / elapsed.as_secs_f64())
     }
 
+    /// Takes the last reading for one of this moment; `None` if there is none.
+    pub(super) fn stands_still(&mut self, at: Duration) -> Option<f64> {
+        let (value, _) = self.last?;
+        self.per_s(value, at)
+    }
+
     /// Forgets the last reading.
     pub(super) fn reset(&mut self) {
         self.last = None;
@@ -43,8 +49,11 @@ mod tests {
         assert_eq!(growth.per_s(50, S(4)), None, "the counter began anew");
         assert_eq!(growth.per_s(60, S(5)), Some(10.0));
         assert_eq!(growth.per_s(70, S(5)), None, "no time has passed");
+        assert_eq!(growth.stands_still(S(9)), Some(0.0));
+        assert_eq!(growth.per_s(80, S(10)), Some(10.0), "of the last second");
         growth.reset();
-        assert_eq!(growth.per_s(80, S(6)), None);
+        assert_eq!(growth.stands_still(S(11)), None);
+        assert_eq!(growth.per_s(80, S(12)), None);
     }
 
     proptest! {

@@ -99,7 +99,7 @@ pub(super) fn parse_memory(text: &[u8]) -> Option<Memory> {
 }
 
 pub(super) fn parse_load(text: &[u8]) -> Option<Load> {
-    let first = std::str::from_utf8(words(text).next()?).ok()?;
+    let first = std::str::from_utf8(words(lines(text).next()?).next()?).ok()?;
     Load::new(first.parse().ok()?).ok()
 }
 
@@ -119,6 +119,13 @@ mod tests {
         assert_eq!(parse_load(b"1.90 2.00 3.00 1/100 7\n").unwrap().to_string(), "1.9");
         assert_eq!(parse_load(b"NaN 0 0\n"), None);
         assert_eq!(parse_cpu(b"cpu 1 2 3\n"), None);
+    }
+
+    #[test]
+    fn what_is_torn_is_no_other_number() {
+        assert_eq!(parse_cpu(b"cpu 1 2 3 4 5 6 7 8"), None);
+        assert_eq!(parse_memory(b"MemTotal: 1000 kB\nMemAvailable: 40"), None);
+        assert_eq!(parse_load(b"1.9"), None);
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use super::file::{Buffer, KeptFile, is_gone};
 use super::growth::Growth;
 use super::place::Member;
 use super::server::{self, Role, Server};
-use super::text::{keyed, number, words};
+use super::text::{keyed, lines, number, words};
 
 /// So long after its start a process may still turn into another program (a shell script that
 /// ends in `exec`), so its command line is read again until then.
@@ -54,6 +54,8 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let kernel = number(fields.next()?)?;
     let threads = number(fields.nth(4)?)?;
     let started_ticks = number(fields.nth(1)?)?;
+    // With nothing behind it, it may be torn, and half a number is another number.
+    fields.next()?;
     // Of a process whose first thread has ended while others run, the kernel says `Z` too.
     let is_zombie = matches!(state, b"Z" | b"X" | b"x") && threads <= 1;
     Some(Stat { parent, cpu_ticks: user.checked_add(kernel)?, started_ticks, comm, is_zombie })
@@ -61,7 +63,7 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
 
 /// Resident pages, from `/proc/PID/statm`.
 pub(super) fn parse_resident_pages(text: &[u8]) -> Option<u64> {
-    number(words(text).nth(1)?)
+    number(words(lines(text).next()?).nth(1)?)
 }
 
 /// Bytes read from and written to storage, from `/proc/PID/io`.
@@ -170,6 +172,12 @@ impl Process {
         Ok(rates.0.zip(rates.1))
     }
 
+    /// The same without reading anything, for a process that has not run since its last reading;
+    /// `None` if there is none.
+    pub(super) fn io_of_idle_per_s(&mut self, at: Duration) -> Option<(f64, f64)> {
+        self.read.of_idle_per_s(at).zip(self.written.of_idle_per_s(at))
+    }
+
     /// Takes note that a child has ended: the kernel adds the child's storage traffic, which
     /// was already counted, to this process when it takes leave of the child.
     pub(super) fn inherit_io(&mut self, child: &Self, at: Duration) {
@@ -233,6 +241,10 @@ impl Traffic {
         self.total = total;
         self.growth.per_s(total.saturating_sub(self.inherited), at)
     }
+
+    fn of_idle_per_s(&mut self, at: Duration) -> Option<f64> {
+        self.growth.stands_still(at)
+    }
 }
 
 fn unreadable(name: &str) -> io::Error {
@@ -261,7 +273,7 @@ mod tests {
     fn a_zombie_has_no_thread_left() {
         let state = |state: &str, threads: &str| {
             let fields = FIELDS.replacen('S', state, 1).replacen(" 3 0 4200", threads, 1);
-            parse_stat(format!("7 (sh) {fields}").as_bytes()).unwrap().is_zombie
+            parse_stat(format!("7 (sh) {fields}\n").as_bytes()).unwrap().is_zombie
         };
         assert!(state("Z", " 1 0 4200"));
         assert!(!state("Z", " 3 0 4200"));
@@ -274,6 +286,20 @@ mod tests {
         let io = b"rchar: 9\nwchar: 8\nsyscr: 1\nsyscw: 1\nread_bytes: 4096\nwrite_bytes: 0\ncancelled_write_bytes: 0\n";
         assert_eq!(parse_io(io), Some((4096, 0)));
         assert_eq!(parse_io(b"read_bytes: 4096\n"), None);
+    }
+
+    #[test]
+    fn what_is_torn_is_no_other_number() {
+        let whole = format!("7 (sh) {FIELDS}\n");
+        let expected = parse_stat(whole.as_bytes());
+        let statm = b"1000 250 80 4 0 90 0\n";
+        let io = b"read_bytes: 4096\nwrite_bytes: 8192\n";
+        for end in 0..whole.len() {
+            let stat = parse_stat(&whole.as_bytes()[..end]);
+            assert!(stat.is_none() || stat == expected, "{stat:?} of {end} bytes");
+            assert_eq!(parse_resident_pages(&statm[..end.min(statm.len() - 1)]), None);
+            assert_eq!(parse_io(&io[..end.min(io.len() - 1)]), None);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::clock::tests::ManualClock;
 
 mod discovery;
 mod real;
+mod torn;
 
 const MIB: u64 = 1 << 20;
 
@@ -92,6 +93,12 @@ fn errors(heartbeat: &Heartbeat) -> Vec<&str> {
     heartbeat.agent.as_ref().unwrap().errors.iter().map(Text::as_str).collect()
 }
 
+/// The errors, without those of the GPUs' threads, which cannot keep up with a clock that is set.
+fn sentences(heartbeat: &Heartbeat) -> Vec<&str> {
+    let is_of_gpus = |error: &&str| error.contains("GPU") || error.contains("NVIDIA");
+    errors(heartbeat).into_iter().filter(|error| !is_of_gpus(error)).collect()
+}
+
 fn names(heartbeat: &Heartbeat) -> Vec<String> {
     heartbeat.workers.iter().map(|worker| format!("{}/{}", worker.group, worker.instance)).collect()
 }
@@ -159,6 +166,59 @@ fn without_controllers_the_processes_are_summed_up() {
     assert_eq!(worker.rss_mb.unwrap().get(), 4.0);
     // What went backwards in process 10 is unknown, so only process 11 counts.
     assert_eq!(worker.model.as_ref().unwrap().as_str(), "org/name");
+}
+
+#[test]
+fn a_worker_in_which_nobody_runs_is_as_it_was() {
+    let machine = Machine::new();
+    machine.process(10, 1, 0, "server");
+    machine.worker("llm/8080", "cgroup.procs", "10\n");
+    let mut collector = machine.collector();
+    let mut read = |usage_us: u64, read_mb: u64| {
+        machine.worker("llm/8080", "cpu.stat", format!("usage_usec {usage_us}\n"));
+        machine.write("proc/10/io", format!("read_bytes: {}\nwrite_bytes: 0\n", read_mb * MIB));
+        let pages = read_mb * MIB / rustix::param::page_size() as u64;
+        machine.write("proc/10/statm", format!("9 {pages} 0 0 0 0 0\n"));
+        let heartbeat = machine.collect_after(&mut collector, 1);
+        assert!(sentences(&heartbeat).is_empty(), "{:?}", sentences(&heartbeat));
+        let worker = &heartbeat.workers[0];
+        (worker.io_r_mb_s.map(|rate| rate.get()), worker.rss_mb.unwrap().get())
+    };
+    assert_eq!(read(100, 1), (None, 1.0));
+    assert_eq!(read(200, 3), (Some(2.0), 3.0));
+    assert_eq!(read(200, 3), (Some(0.0), 3.0));
+    assert_eq!(read(200, 3), (Some(0.0), 3.0));
+    assert_eq!(read(300, 8), (Some(5.0), 8.0), "in the last second, and not since it last ran");
+    // Only others change the memory of a process that does not run; that takes until its turn.
+    let last = (0..8).map(|_| read(300, 6)).last().unwrap();
+    assert_eq!(last, (Some(0.0), 6.0));
+}
+
+#[test]
+fn what_comes_into_an_idle_worker_is_read() {
+    let machine = Machine::new();
+    let process = |pid: u32| {
+        machine.process(pid, 1, 0, "server");
+        let pages = MIB / rustix::param::page_size() as u64;
+        machine.write(&format!("proc/{pid}/statm"), format!("9 {pages} 0 0 0 0 0\n"));
+        machine.write(&format!("proc/{pid}/io"), "read_bytes: 0\nwrite_bytes: 0\n");
+    };
+    process(10);
+    process(11);
+    machine.worker("llm/8080", "cpu.stat", "usage_usec 100\n");
+    machine.worker("llm/8080", "cgroup.procs", "10\n");
+    let mut collector = machine.collector();
+    machine.collect_after(&mut collector, 1);
+    machine.collect_after(&mut collector, 1);
+    machine.worker("llm/8080", "cgroup.procs", "10\n11\n");
+    let rss = |heartbeat: &Heartbeat| heartbeat.workers[0].rss_mb.unwrap().get();
+    assert_eq!(rss(&machine.collect_after(&mut collector, 1)), 2.0);
+    machine.worker("llm/8080", "cgroup.procs", "11\n");
+    assert_eq!(rss(&machine.collect_after(&mut collector, 1)), 1.0);
+    // Below it, where only a look at the directory shows it.
+    machine.worker("llm/8080/nested", "cgroup.procs", "10\n");
+    let last = (0..9).map(|_| machine.collect_after(&mut collector, 1)).last().unwrap();
+    assert_eq!(rss(&last), 2.0);
 }
 
 #[test]

@@ -13,9 +13,11 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// The lines of a text.
+/// The whole lines of a text. What stands behind the last line break is torn: half a number is
+/// another number.
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&byte| byte == b'\n')
+    let end = text.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+    text[..end].split(|&byte| byte == b'\n')
 }
 
 /// What stands between blanks.
@@ -57,6 +59,14 @@ mod tests {
         assert_eq!(keyed(text, "MemTotal"), Some(16));
         assert_eq!(keyed(text, "broken"), None);
         assert_eq!(keyed(text, "absent"), None);
+    }
+
+    #[test]
+    fn a_line_without_its_end_is_torn() {
+        assert_eq!(keyed(b"anon 1234\nfile_mapped 56\n", "file_mapped"), Some(56));
+        assert_eq!(keyed(b"anon 1234\nfile_mapped 5", "file_mapped"), None);
+        assert_eq!(keyed(b"anon 12", "anon"), None);
+        assert_eq!(lines(b"a\nb\nc").collect::<Vec<_>>(), [b"a", b"b"]);
     }
 
     proptest! {

@@ -31,6 +31,12 @@ pub(super) struct Meter {
     memory_stat: KeptFile,
     io_stat: KeptFile,
     cpu: Growth,
+    /// The processor time of the last reading, in µs.
+    usage_us: Option<u64>,
+    /// Nobody in it has run since the last reading.
+    is_idle: bool,
+    /// The resident memory of its processes in the last reading, in pages.
+    resident_pages: Option<u64>,
     storage: Storage,
     /// In ascending order of their PIDs.
     processes: Vec<Process>,
@@ -42,12 +48,14 @@ pub(super) struct Meter {
     turn: u32,
 }
 
-/// The state of a process that is not the main one is read in every so many readings only: the
-/// kernel's list of PIDs says already who lives. What can be late by that is noticing that a
-/// PID is used again within one interval, or that a child turned into another program.
-const CHILD_TURNS: u32 = 8;
+/// The state of a process is read in every so many readings only, where the kernel lists the
+/// living and counts their processor time itself. What can be late by that is noticing that a
+/// PID is used again within one interval, or that an old process turned into another program.
+/// The memory of idle processes is read as rarely: only others can take some of it.
+const TURNS: u32 = 8;
 
 /// What a counter file of the cgroup gave.
+#[derive(Clone, Copy)]
 enum Counter<T> {
     Value(T),
     /// The file is not there: the controller is off.
@@ -65,6 +73,9 @@ impl Meter {
             memory_stat: KeptFile::default(),
             io_stat: KeptFile::default(),
             cpu: Growth::default(),
+            usage_us: None,
+            is_idle: false,
+            resident_pages: None,
             storage: Storage::default(),
             processes: Vec::new(),
             main_pid: None,
@@ -117,6 +128,7 @@ impl Meter {
 
     /// Reads everything; `None` while no process lives there.
     pub(super) fn read(&mut self, scan: &mut Scan<'_>) -> Option<Worker> {
+        let usage = self.usage(scan);
         self.find_processes(scan);
         let server = self.find_server(scan);
         let main = self.main_process(server);
@@ -136,7 +148,7 @@ impl Meter {
             pid: Count::from_integer(pid.into()).ok()?,
             group: self.place.group.clone(),
             instance: self.place.instance.clone(),
-            cpu_pct: self.cpu(scan),
+            cpu_pct: self.cpu(usage, scan),
             rss_mb: self.memory(scan),
             gpu_util_pct: None,
             vram_mb: None,
@@ -167,8 +179,8 @@ impl Meter {
             if pids.binary_search(&process.pid).is_err() {
                 return true;
             }
-            let is_its_turn = process.pid.wrapping_add(self.turn).is_multiple_of(CHILD_TURNS);
-            if !is_its_turn && !self.counts_ticks && self.main_pid != Some(process.pid) {
+            let is_its_turn = process.pid.wrapping_add(self.turn).is_multiple_of(TURNS);
+            if !is_its_turn && !self.counts_ticks {
                 return false;
             }
             let lives = process.refresh(scan.buffer);
@@ -176,6 +188,7 @@ impl Meter {
             !complain(lives, &self.place, process.pid, scan).unwrap_or(true)
         };
         let ended: Vec<Process> = self.processes.extract_if(.., has_ended).collect();
+        self.is_idle &= ended.is_empty();
         for child in &ended {
             if let Ok(parent) = self.position(child.stat.parent) {
                 self.processes[parent].inherit_io(child, at);
@@ -189,6 +202,7 @@ impl Meter {
                 {
                     let index = self.processes.partition_point(|known| known.pid < pid);
                     self.processes.insert(index, process);
+                    self.is_idle = false;
                 }
             }
         }
@@ -209,7 +223,8 @@ impl Meter {
             }
             Err(error) => {
                 scan.complaints.add(&self.place, error);
-                Vec::new()
+                // Whoever was there has not ended for that.
+                self.process_ids().collect()
             }
         }
     }
@@ -242,9 +257,21 @@ impl Meter {
         (0..self.processes.len()).min_by_key(rank)
     }
 
-    fn cpu(&mut self, scan: &mut Scan<'_>) -> Option<CpuPercent> {
+    /// The processor time of the cgroup, in µs. It is read before everything else: while it
+    /// stands still nobody has run, and what only a running process changes is as it was.
+    fn usage(&mut self, scan: &mut Scan<'_>) -> Counter<(u64, Duration)> {
         let Self { cpu_stat, place, .. } = self;
         let usage = counter(cpu_stat, "cpu.stat", place, scan, |text| keyed(text, "usage_usec"));
+        let usage_us = match usage {
+            Counter::Value((usage_us, _)) => Some(usage_us),
+            Counter::Absent | Counter::Unknown => None,
+        };
+        self.is_idle = usage_us.is_some() && usage_us == self.usage_us;
+        self.usage_us = usage_us;
+        usage
+    }
+
+    fn cpu(&mut self, usage: Counter<(u64, Duration)>, scan: &mut Scan<'_>) -> Option<CpuPercent> {
         let cores = match usage {
             Counter::Value((usage_us, at)) => self.cpu.per_s(usage_us, at)? / 1e6,
             Counter::Unknown => {
@@ -274,17 +301,26 @@ impl Meter {
         let bytes = match resident {
             Counter::Value((bytes, _)) => bytes,
             Counter::Unknown => return None,
-            Counter::Absent => {
-                let mut pages = 0_u64;
-                for process in &mut self.processes {
-                    let resident = process.resident_pages(scan.buffer);
-                    let resident = complain(resident, &self.place, process.pid, scan)?;
-                    pages = pages.saturating_add(resident);
-                }
-                pages.saturating_mul(scan.page_size)
-            }
+            Counter::Absent => self.resident_pages(scan)?.saturating_mul(scan.page_size),
         };
         Some(Mebibytes::whole_from_bytes(bytes))
+    }
+
+    fn resident_pages(&mut self, scan: &mut Scan<'_>) -> Option<u64> {
+        let is_its_turn = |pid: u32| pid.wrapping_add(self.turn).is_multiple_of(TURNS);
+        if self.is_idle && self.resident_pages.is_some() && !self.main_pid.is_some_and(is_its_turn)
+        {
+            return self.resident_pages;
+        }
+        self.resident_pages = None;
+        let mut pages = 0_u64;
+        for process in &mut self.processes {
+            let resident = process.resident_pages(scan.buffer);
+            let resident = complain(resident, &self.place, process.pid, scan)?;
+            pages = pages.saturating_add(resident);
+        }
+        self.resident_pages = Some(pages);
+        self.resident_pages
     }
 
     fn storage(
@@ -312,7 +348,16 @@ impl Meter {
         let at = scan.clock.monotonic();
         let mut sum = None;
         for process in &mut self.processes {
-            match complain(process.io_per_s(at, scan.buffer), &self.place, process.pid, scan) {
+            let idle = self.is_idle.then(|| process.io_of_idle_per_s(at)).flatten();
+            let rates = match idle {
+                Some(rates) => Ok(Some(rates)),
+                None => process.io_per_s(at, scan.buffer),
+            };
+            if matches!(&rates, Err(error) if error.kind() == io::ErrorKind::PermissionDenied) {
+                scan.complaints.deny_storage();
+                return (None, None);
+            }
+            match complain(rates, &self.place, process.pid, scan) {
                 // With a part unknown, the sum is unknown.
                 None => return (None, None),
                 Some(None) => {}

@@ -78,7 +78,7 @@ fn workers_elsewhere_are_found_by_rules_unless_that_is_off() {
     assert!(config.discovery.is_on && config.asks_servers);
 
     for (rule, reason) in [
-        ("server = \"vlm\"", "\"vlm\" is not a known server; known are llama-server, vllm"),
+        ("server = \"vlm\"", "\"vlm\" is not a known server; known are llama-server, llama-cpp"),
         ("group = \"a b\"", "' ' is not allowed"),
         ("port = 65536", "65536"),
         ("modell = \"x\"", "unknown field `modell`"),

@@ -22,7 +22,11 @@ fn cgroup_root(controllers: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 async fn queen(ready: u16) -> TestQueen {
-    TestQueen::start(move |received| match received.path.as_str() {
+    queen_ahead(0, ready).await
+}
+
+async fn queen_ahead(ahead_s: i64, ready: u16) -> TestQueen {
+    TestQueen::start_ahead(ahead_s, move |received| match received.path.as_str() {
         "/version" => (200, r#"{"name":"queen","version":"9.8.7"}"#.to_owned()),
         "/readyz" => (ready, r#"{"status":"x","reasons":["the disk is full"]}"#.to_owned()),
         path => panic!("the doctor has no business at {path}"),
@@ -85,6 +89,25 @@ async fn a_queen_that_cannot_store_and_one_that_is_none_are_told_apart() {
     let other = TestQueen::start(|_| (200, "<html>".to_owned())).await;
     let report = examine(&config(other.url.clone(), &root)).await;
     assert!(problems(&report)[0].contains("is no queen (status 200)"), "{report}");
+}
+
+#[tokio::test]
+async fn a_queen_of_another_time_is_told_from_one_that_refuses() {
+    let (_dir, root) = cgroup_root("cpu io memory\n");
+    for (ahead_s, verdict, seen) in [
+        (-3600, Verdict::Problem, "ahead of the queen: she refuses heartbeats (clock_skew)"),
+        (-90, Verdict::Note, "ahead of the queen: history is shifted by it"),
+        (0, Verdict::Fine, "this machine and the queen agree within 2 s"),
+        (90, Verdict::Note, "behind the queen: history is shifted by it"),
+        (86_400, Verdict::Note, "behind the queen: history is shifted by it"),
+    ] {
+        let queen = queen_ahead(ahead_s, 200).await;
+        let report = examine(&config(queen.url.clone(), &root)).await;
+        let clock = report.findings().iter().find(|finding| finding.subject == "clock").unwrap();
+        assert_eq!(clock.verdict, verdict, "{ahead_s}: {}", clock.seen);
+        assert!(clock.seen.ends_with(seen), "{ahead_s}: {}", clock.seen);
+        assert_eq!(report.has_problems(), verdict == Verdict::Problem, "{report}");
+    }
 }
 
 #[tokio::test]

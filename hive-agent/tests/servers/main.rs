@@ -16,6 +16,8 @@ use hive_agent::collect::cgroup::find_root;
 use hive_contract::heartbeat::Worker;
 use hive_contract::{Heartbeat, Timestamp};
 
+mod whole;
+
 /// How long anything may take, on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -40,7 +42,11 @@ fn free_port() -> u16 {
 }
 
 /// A process that looks like a server, and ends with the test.
-struct Server(Child);
+struct Server {
+    child: Child,
+    /// Its own PID, and those of all below it in the order in which they were started.
+    pids: Vec<u32>,
+}
 
 impl Server {
     fn command(command_line: &str) -> Command {
@@ -59,19 +65,21 @@ impl Server {
             let mut line = String::new();
             let _ = sender.send(stdout.read_line(&mut line).map(|_| line));
         });
-        assert_eq!(receiver.recv_timeout(LIMIT).unwrap().unwrap(), "ready\n");
-        Self(child)
+        let line = receiver.recv_timeout(LIMIT).unwrap().unwrap();
+        let pids = line.strip_prefix("ready ").unwrap_or_else(|| panic!("{line:?}"));
+        let pids = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        Self { child, pids }
     }
 
     fn pid(&self) -> u64 {
-        self.0.id().into()
+        self.child.id().into()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
     }
 }
 
@@ -361,6 +369,18 @@ fn queen() -> (String, mpsc::Receiver<Heartbeat>) {
     (url, receiver)
 }
 
+/// The next of them that fits, within the limit.
+fn next(heartbeats: &mpsc::Receiver<Heartbeat>, fits: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let heartbeat = heartbeats.recv_timeout(LIMIT).unwrap();
+        if fits(&heartbeat) {
+            return heartbeat;
+        }
+        assert!(Instant::now() < deadline, "{heartbeat:#?}");
+    }
+}
+
 /// An agent that runs, and ends with the test.
 struct Running(Child);
 
@@ -377,16 +397,7 @@ fn a_running_agent_sees_servers_come_turn_into_others_and_go() {
     let mut command = agent();
     command.args(["run", "--interval", "100ms", "--queen", &url]);
     let _running = Running(command.stderr(Stdio::null()).spawn().unwrap());
-    let next_with = |fits: &dyn Fn(&Heartbeat) -> bool| {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let heartbeat = heartbeats.recv_timeout(LIMIT).unwrap();
-            if fits(&heartbeat) {
-                return heartbeat;
-            }
-            assert!(Instant::now() < deadline, "{heartbeat:#?}");
-        }
-    };
+    let next_with = |fits: &dyn Fn(&Heartbeat) -> bool| next(&heartbeats, fits);
     let port = free_port();
     // As an entry script does: first something else, then the server under the same PID.
     let script =

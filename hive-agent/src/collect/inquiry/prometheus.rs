@@ -4,12 +4,12 @@
 
 use super::Figures;
 use crate::collect::server::Series;
-use crate::collect::text::{lines, words};
+use crate::collect::text::{number, words};
 
 /// A longer line is left out.
 const MAX_LINE: usize = 16 << 10;
-/// Labels of which only the first process counts: with several of them, all report the same.
-const REPLICAS: [&str; 2] = ["tp_rank", "pp_rank"];
+/// The most engines of one server that are told apart by [`Ranks`].
+const MAX_ENGINES: usize = 1024;
 
 /// Gathers three figures out of the lines of one answer.
 pub(super) struct Exposition {
@@ -25,6 +25,18 @@ struct Gathered {
     series: &'static Series,
     value: Option<f64>,
     combine: fn(f64, f64) -> f64,
+    /// Of every engine with a number, the tensor rank that speaks for it.
+    speakers: Vec<(u64, u64)>,
+}
+
+/// Which of SGLang's processes a line is from, and about which requests.
+#[derive(Default)]
+struct Ranks {
+    engine: Option<u64>,
+    tensor: Option<u64>,
+    pipeline: Option<u64>,
+    /// It is about the requests of one priority, which another line counts too.
+    is_part: bool,
 }
 
 impl Exposition {
@@ -33,7 +45,8 @@ impl Exposition {
         waiting: &'static Series,
         kv_cache: &'static Series,
     ) -> Self {
-        let gather = |series, combine| Gathered { series, value: None, combine };
+        let gather =
+            |series, combine| Gathered { series, value: None, combine, speakers: Vec::new() };
         Self {
             running: gather(running, |sum, value| sum + value),
             waiting: gather(waiting, |sum, value| sum + value),
@@ -45,7 +58,7 @@ impl Exposition {
 
     /// Takes the next piece of the answer.
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        let mut pieces = lines(piece).peekable();
+        let mut pieces = piece.split(|&byte| byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             let is_whole = pieces.peek().is_some();
             if self.line.is_empty() && is_whole && !self.is_too_long {
@@ -102,7 +115,7 @@ impl Gathered {
     }
 
     /// The value of `{name="…",…} 1.5 1395066363000`, if its labels are meant.
-    fn value_of(&self, rest: &[u8]) -> Option<f64> {
+    fn value_of(&mut self, rest: &[u8]) -> Option<f64> {
         let (labels, rest) = match rest.strip_prefix(b"{") {
             Some(rest) => {
                 let end = end_of_labels(rest)?;
@@ -111,16 +124,47 @@ impl Gathered {
             None => (&rest[..0], rest),
         };
         let mut is_meant = self.series.label.is_none();
+        let mut ranks = Ranks::default();
         for (name, value) in Labels(labels) {
             is_meant |= self.series.label.is_some_and(|label| value == label.as_bytes());
-            let is_replica = REPLICAS.iter().any(|replica| name == replica.as_bytes());
-            if is_replica && value != b"0" {
-                return None;
-            }
+            ranks.take(name, value);
         }
         let value = std::str::from_utf8(words(rest).next()?).ok()?;
         let value: f64 = value.parse().ok()?;
-        (is_meant && value.is_finite() && value >= 0.0).then_some(value)
+        (is_meant && value.is_finite() && value >= 0.0 && self.is_speaker(&ranks)).then_some(value)
+    }
+
+    /// Whether this process speaks for its engine: the processes of one engine all say the same.
+    /// The first of them that is heard does; which one that is depends on how they share the
+    /// attention. Without a number there is one engine, whose first process speaks.
+    fn is_speaker(&mut self, ranks: &Ranks) -> bool {
+        let is_first = |rank: Option<u64>| rank.is_none_or(|rank| rank == 0);
+        if ranks.is_part || !is_first(ranks.pipeline) {
+            return false;
+        }
+        let Some((engine, tensor)) = ranks.engine.zip(ranks.tensor) else {
+            return is_first(ranks.tensor);
+        };
+        match self.speakers.iter().find(|(known, _)| *known == engine) {
+            Some((_, speaker)) => *speaker == tensor,
+            None if self.speakers.len() < MAX_ENGINES => {
+                self.speakers.push((engine, tensor));
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Ranks {
+    fn take(&mut self, label: &[u8], value: &[u8]) {
+        match label {
+            b"dp_rank" => self.engine = number(value),
+            b"tp_rank" => self.tensor = number(value),
+            b"pp_rank" => self.pipeline = number(value),
+            b"priority" => self.is_part = !value.is_empty(),
+            _ => {}
+        }
     }
 }
 
@@ -193,6 +237,35 @@ mod tests {
         assert_eq!(read(&[TEXT.as_bytes()]), expected);
         assert_eq!(read(&[b""]), (None, None, None));
         assert_eq!(read(&[b"x:running 7"]).0, Some(7.0));
+    }
+
+    #[test]
+    fn each_engine_counts_once_however_many_processes_report_it() {
+        // With data-parallel attention the process that reports an engine has any tensor rank.
+        let engines = b"x:running{dp_rank=\"0\",pp_rank=\"0\",tp_rank=\"0\"} 3\n\
+                        x:running{dp_rank=\"0\",pp_rank=\"0\",tp_rank=\"1\"} 3\n\
+                        x:running{dp_rank=\"1\",pp_rank=\"0\",tp_rank=\"3\"} 4\n\
+                        x:running{dp_rank=\"1\",pp_rank=\"0\",tp_rank=\"2\"} 4\n\
+                        x:running{dp_rank=\"1\",pp_rank=\"1\",tp_rank=\"3\"} 4\n";
+        assert_eq!(read(&[engines]).0, Some(7.0));
+        let one = b"x:running{pp_rank=\"0\",tp_rank=\"0\"} 3\n\
+                    x:running{pp_rank=\"0\",tp_rank=\"1\"} 3\n\
+                    x:running{pp_rank=\"1\",tp_rank=\"0\"} 3\n";
+        assert_eq!(read(&[one]).0, Some(3.0));
+    }
+
+    #[test]
+    fn the_requests_of_a_priority_are_counted_in_all_of_them() {
+        let text = b"x:running{priority=\"\",tp_rank=\"0\"} 5\n\
+                     x:running{priority=\"0\",tp_rank=\"0\"} 2\n\
+                     x:running{priority=\"9\",tp_rank=\"0\"} 3\n";
+        assert_eq!(read(&[text]).0, Some(5.0));
+    }
+
+    #[test]
+    fn a_name_that_only_begins_so_is_another_one() {
+        let text = b"x:running 1\nx:running_by_reason{reason=\"x\"} 9\nx:running:sum 9\n";
+        assert_eq!(read(&[text]).0, Some(1.0));
     }
 
     #[test]

@@ -190,6 +190,17 @@ pub(super) static KINDS: &[Kind] = &[
         ..UNKNOWN
     },
     Kind {
+        name: "llama-cpp-python",
+        starts: &[Start::Program("llama_cpp.server", &[])],
+        model: &[
+            Source::Option(&["--model-alias"], Some("MODEL_ALIAS"), Form::Name),
+            Source::Option(&["--model"], Some("MODEL"), Form::Reference),
+        ],
+        port_env: Some("PORT"),
+        default_port: Some(8000),
+        ..UNKNOWN
+    },
+    Kind {
         name: "vllm",
         starts: &[
             Start::Program("vllm", &["serve"]),

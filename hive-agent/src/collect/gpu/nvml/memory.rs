@@ -9,17 +9,41 @@ use nvml_wrapper::error::NvmlError;
 use super::answers::{Answers, Loss};
 use crate::collect::node;
 
-/// What the GPU says; `None` where it has no memory of its own.
-pub(super) fn of_gpu(
-    device: &Device<'_>,
-    answers: &mut Answers<'_>,
-) -> Result<Option<(u64, u64)>, Loss> {
+/// What is known of a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Bytes in use and in all.
+    Own(u64, u64),
+    /// It has none, and works in the machine's.
+    Shared,
+    /// It could not be read.
+    Unknown,
+}
+
+impl Memory {
+    /// Bytes in use and in all, of its own.
+    pub(super) fn own(self) -> Option<(u64, u64)> {
+        match self {
+            Self::Own(used, total) => Some((used, total)),
+            Self::Shared | Self::Unknown => None,
+        }
+    }
+}
+
+/// What the GPU says.
+pub(super) fn of_gpu(device: &Device<'_>, answers: &mut Answers<'_>) -> Result<Memory, Loss> {
     let answer = match device.memory_info() {
         Ok(memory) => Ok((memory.used, memory.total)),
         Err(NvmlError::FailedToLoadSymbol(_)) => of_old_driver(device),
         Err(error) => Err(error),
     };
-    Ok(answers.take("its memory", answer)?.filter(|(_, total)| *total > 0))
+    match answer {
+        Ok((_, 0)) | Err(NvmlError::NotSupported) => Ok(Memory::Shared),
+        answer => {
+            let known = answers.take("its memory", answer)?;
+            Ok(known.map_or(Memory::Unknown, |(used, total)| Memory::Own(used, total)))
+        }
+    }
 }
 
 /// Drivers before 510 have only the first version of the question.

@@ -13,10 +13,11 @@ use nvml_wrapper::{Device as Handle, EventSet, Nvml};
 
 use super::answers::{Answers, Loss, loss};
 use super::health::Health;
+use super::memory::{self, Memory};
+use super::pci;
 use super::processes::{self, Listed};
 use super::samples::{Sample, Samples};
 use super::session::Known;
-use super::{memory, pci};
 use crate::collect::gpu::reading::{Device, Reading, Use};
 
 /// The most errors taken from the driver in one reading; the rest waits for the next one.
@@ -157,15 +158,15 @@ impl<'n> Slot<'n> {
             let mut devices = self.instances(&handle, &gpu, tick, answers)?;
             // With instances, all the memory is theirs, and would count twice here.
             if devices.is_empty() {
-                set_memory(&mut gpu, memory::of_gpu(&handle, answers)?);
+                set_memory(&mut gpu, memory::of_gpu(&handle, answers)?.own());
             }
             devices.insert(0, Device { gpu, uses: Vec::new() });
             return Ok(devices);
         }
-        let mut memory = memory::of_gpu(&handle, answers)?;
-        if memory.is_none() {
-            memory = memory::of_machine(&tick.proc.join("meminfo"));
-        }
+        let memory = match memory::of_gpu(&handle, answers)? {
+            Memory::Shared => memory::of_machine(&tick.proc.join("meminfo")),
+            memory => memory.own(),
+        };
         set_memory(&mut gpu, memory);
         let max_bytes = memory.map(|(_, total)| total);
         let uses = self.uses(&handle, util_pct, max_bytes, tick, answers)?;
@@ -271,7 +272,7 @@ impl<'n> Slot<'n> {
         for number in 0..count {
             let instance = handle.mig_device_by_index(number);
             let Some(instance) = answers.take("a MIG instance", instance)? else { continue };
-            let memory = memory::of_gpu(&instance, answers)?;
+            let memory = memory::of_gpu(&instance, answers)?.own();
             let max_bytes = memory.map(|(_, total)| total);
             let listed = if tick.skips_lists {
                 None

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
-use fake_nvml::errors::{DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED};
+use fake_nvml::errors::{
+    DRIVER_NOT_LOADED, GPU_IS_LOST, INVALID_ARGUMENT, LIB_RM_VERSION_MISMATCH, NO_PERMISSION,
+    RESET_REQUIRED, TIMEOUT, UNINITIALIZED, UNKNOWN,
+};
 use fake_nvml::{CALLS, Machine, Process};
 
 use super::*;
@@ -167,6 +170,79 @@ fn a_reloaded_driver_is_found_again() {
     let reading = bench.read_after(S(4));
     assert_eq!(states(&reading), ["A ok"]);
     assert_eq!(reading.devices[0].gpu.util_pct.unwrap().get(), 70.0);
+}
+
+#[test]
+fn a_driver_of_another_version_than_its_library_is_opened_again() {
+    for fault in [LIB_RM_VERSION_MISMATCH, UNINITIALIZED] {
+        let mut bench = Bench::new(&["A"]);
+        bench.read_after(S(1));
+        // It was updated under the running agent, whose library is the old one now.
+        bench.machine.fault = fault;
+        let reading = bench.read_after(S(1));
+        assert_eq!(states(&reading), ["A no driver"]);
+        assert_eq!(reading.complaints.len(), 1, "{:?}", reading.complaints);
+        bench.calls();
+        bench.machine.fault = 0;
+        assert_eq!(states(&bench.read_after(S(4))), ["A ok"]);
+        assert_eq!(count(&bench.calls(), "nvmlInit_v2"), 1);
+    }
+}
+
+#[test]
+fn a_question_that_fails_costs_its_own_figure_whatever_the_error() {
+    let mut bench = Bench::new(&["A", "B"]);
+    bench.machine.gpus[0].temperature_c = Some(50);
+    bench.machine.gpus[0].power_mw = Some(100_000);
+    bench.machine.gpus[0].samples = Some(Vec::new());
+    // The machine's own memory is none of the GPU's.
+    fs::create_dir_all(bench.sources().proc).unwrap();
+    let meminfo = "MemTotal: 4096 kB\nMemAvailable: 1024 kB\n";
+    fs::write(bench.sources().proc.join("meminfo"), meminfo).unwrap();
+    let whole = bench.read_after(S(5));
+    let shown = |device: &Device| {
+        let Gpu { util_pct, memory_total_mb, temperature_c, power_w, .. } = &device.gpu;
+        let used = device.uses.first().and_then(|used| used.vram_bytes);
+        [
+            format!("{util_pct:?}"),
+            format!("{memory_total_mb:?}"),
+            format!("{temperature_c:?}"),
+            format!("{power_w:?}"),
+            format!("{used:?}"),
+        ]
+    };
+    // A function, which of the figures is its, and what it is called.
+    for (function, figure, what) in [
+        ("nvmlDeviceGetUtilizationRates", Some(0), "its utilisation"),
+        ("nvmlDeviceGetMemoryInfo_v2", Some(1), "its memory"),
+        ("nvmlDeviceGetTemperature", Some(2), "its temperature"),
+        ("nvmlDeviceGetPowerUsage", Some(3), "its power"),
+        ("nvmlDeviceGetComputeRunningProcesses_v3", Some(4), "its processes"),
+        ("nvmlDeviceGetGraphicsRunningProcesses_v3", None, "who draws on it"),
+        ("nvmlDeviceGetMPSComputeRunningProcesses_v3", None, "its MPS clients"),
+        ("nvmlDeviceGetProcessUtilization", None, "the utilisation by process"),
+        ("nvmlDeviceGetTotalEccErrors", None, "its memory errors"),
+        ("nvmlDeviceGetFieldValues", None, "what the driver wants for it"),
+    ] {
+        // The last one is an error that no driver has yet.
+        for error in [UNKNOWN, TIMEOUT, NO_PERMISSION, INVALID_ARGUMENT, 998] {
+            bench.machine.gpus[0].faults = [(function.to_owned(), error)].into();
+            let reading = bench.read_after(S(5));
+            let complaint = format!("GPU 0: cannot read {what}: ");
+            let is_meant = |said: &String| said.starts_with(&complaint);
+            assert_eq!(reading.complaints.len(), 1, "{function} {error}: {:?}", reading.complaints);
+            assert!(reading.complaints.iter().all(is_meant), "{error}: {:?}", reading.complaints);
+            let (before, after) = (shown(&whole.devices[0]), shown(&reading.devices[0]));
+            for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+                let expected = if figure == Some(index) { "None" } else { before };
+                assert_eq!(after, expected, "{function} {error}");
+            }
+            assert_eq!(shown(&whole.devices[1]), shown(&reading.devices[1]), "{function} {error}");
+            assert_eq!(states(&reading), ["A ok", "B ok"]);
+        }
+    }
+    bench.machine.gpus[0].faults.clear();
+    assert!(bench.read_after(S(5)).complaints.is_empty());
 }
 
 #[test]

@@ -28,7 +28,6 @@
 //! - [`readings`]: whole heartbeats back out of the file;
 //! - [`mod@query`]: questions about series in time;
 //! - `live`: which readings are in the live part, to tell duplicates;
-//! - `prefetch`: which pages of the file will be read;
 //! - [`warm`]: the newest reading of each hive, to start with;
 //! - [`vram`]: how much GPU memory models need.
 //!
@@ -59,7 +58,6 @@ pub mod metric;
 pub mod open;
 #[cfg(test)]
 mod plans;
-mod prefetch;
 pub mod query;
 mod raw;
 pub mod reader;

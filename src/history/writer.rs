@@ -29,7 +29,6 @@ use super::ids::Ids;
 use super::lifecycle::{Change, Histories};
 use super::live::{Known, LiveIndex, Reading as LiveReading};
 use super::open::Database;
-use super::prefetch;
 use super::raw::Handle;
 use super::retention::Limits;
 use super::seal::MAX_LIVE_SAMPLES;
@@ -96,11 +95,6 @@ pub async fn prepare(
     let newest = sqlx::query_file!("queries/newest_times.sql").fetch_all(&mut *connection).await?;
     for row in &newest {
         live.note_newest(row.hive, row.ts);
-    }
-    let root =
-        sqlx::query_file_scalar!("queries/live_root.sql").fetch_one(&mut *connection).await?;
-    if let Err(error) = tokio::task::block_in_place(|| prefetch::table(&path, root)) {
-        tracing::debug!(error = %error, "the live part cannot be asked for beforehand");
     }
     for (hive, reading) in super::warm::live(&reader).await? {
         last_id = last_id.max(reading.id);

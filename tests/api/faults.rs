@@ -23,7 +23,7 @@
 //! | overload | [`pressure`] `a_full_queue_…` |
 //! | hostile input | [`crate::hostile`], [`crate::fields`], [`crate::bodies`], [`crate::bulk`] |
 //! | slow or dead SSE client | [`crate::stream`] `a_reader_that_is_too_slow_…`, `a_slow_reader_…`, [`crate::shutdown`] `a_reader_that_does_not_read_is_cut` |
-//! | large answers that nobody takes | [`crate::hostile`] `large_answers_…` |
+//! | large answers that nobody takes | `src/api/answers.rs` |
 //! | too many hives, workers, streams | [`crate::problems`], [`crate::fields`], [`crate::stream`] `beyond_the_last_place_…` |
 //! | new names all the time | [`growth`] |
 //! | days of it | `benches/soak.sh` |

@@ -165,41 +165,6 @@ fn large_bodies_that_never_end_are_bounded_and_heartbeats_go_on() {
 }
 
 #[test]
-fn large_answers_that_nobody_takes_are_bounded_and_heartbeats_go_on() {
-    let queen = Queen::start();
-    let text = "x".repeat(1000);
-    let gpus: serde_json::Value =
-        (0..256).map(|i| json!({"index": i, "uuid": text, "name": text, "state": text})).collect();
-    for hive in 0..16 {
-        let mut reading = heartbeat(&format!("h{hive}"), now_ms());
-        reading["gpus"] = gpus.clone();
-        queen.takes(&reading);
-    }
-    let path = "/v1/hives";
-    let size = queen.get(path).body.len();
-    assert!(size > 12 << 20, "{size}");
-    // Ten of them have room.
-    let stalled: Vec<TcpStream> = (0..12)
-        .map(|_| {
-            let mut socket = connect(&queen);
-            let head = format!("GET {path} HTTP/1.1\r\nhost: q\r\n\r\n");
-            socket.write_all(head.as_bytes()).unwrap();
-            socket
-        })
-        .collect();
-    let refused = eventually("there is no more room", || {
-        let reply = queen.get(path);
-        (reply.status != 200).then_some(reply)
-    });
-    refused.problem(429, "too_many_requests");
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_lives(&queen);
-    assert_eq!(queen.get("/v1/models").status, 200, "small ones have room");
-    drop(stalled);
-    eventually("there is room again", || (queen.get(path).status == 200).then_some(()));
-}
-
-#[test]
 fn connections_have_a_bound_and_those_beyond_it_wait_for_a_place() {
     // 64 descriptors are left for files.
     let queen = Home::new().start_with_files(64 + 16);

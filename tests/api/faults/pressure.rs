@@ -149,9 +149,10 @@ fn a_full_queue_refuses_at_once_and_what_waits_in_it_is_stored() {
     let queen = disk.start(&[]);
     disk.does("hold");
     let waiting: Vec<_> = (0..4).map(|i| post_padded(&queen, &format!("waiting-{i}"), 8)).collect();
+    // They are seen before they are in it.
     eventually("all four are in the queue", || {
-        let hives = queen.get("/v1/hives").ok()["hives"].take();
-        (hives.as_array().unwrap().len() == 4).then_some(())
+        let full = format!("queen_write_queue_bytes {}", 4 * (8 << 20));
+        queen.get("/metrics").text().lines().any(|line| line == full).then_some(())
     });
     let refused = queen.post(&marked("refused", now_ms(), 1.0));
     refused.problem(503, "queue_full");

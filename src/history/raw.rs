@@ -320,6 +320,10 @@ impl<'v> Values<'_, 'v> {
     }
 }
 
+/// What stands in the file where a figure should cannot be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Damaged;
+
 /// A row, between two steps.
 #[derive(Debug)]
 pub(super) struct Row<'s> {
@@ -355,26 +359,39 @@ impl Row<'_> {
     }
 
     /// A figure that is kept in thousandths.
-    pub(super) fn thousandths(&self, column: c_int) -> Option<u64> {
-        u64::try_from(self.optional(column)?).ok()
+    pub(super) fn thousandths(&self, column: c_int) -> Result<Option<u64>, Damaged> {
+        self.figure(column, |stored| u64::try_from(stored).ok())
     }
 
     /// In thousandths, a figure that is INTEGER where it is whole, else REAL.
-    pub(super) fn number(&self, column: c_int) -> Option<u64> {
-        match self.kind(column) {
-            ffi::SQLITE_INTEGER => u64::try_from(self.integer(column)).ok()?.checked_mul(1000),
-            // Out of range it becomes the nearest that is not.
-            ffi::SQLITE_FLOAT => self.real(column).map(|real| (real * 1000.0).round() as u64),
-            _ => None,
+    pub(super) fn number(&self, column: c_int) -> Result<Option<u64>, Damaged> {
+        match self.real(column) {
+            Some(real) if self.kind(column) == ffi::SQLITE_FLOAT => {
+                let thousandths = (real * 1000.0).round();
+                if thousandths < 0.0 { Err(Damaged) } else { Ok(Some(thousandths as u64)) }
+            }
+            _ => self.figure(column, |whole| u64::try_from(whole).ok()?.checked_mul(1000)),
         }
     }
 
     /// In thousandths, a figure that is in its unit where it is whole, else in thousandths below
     /// zero.
-    pub(super) fn whole_or_negative(&self, column: c_int) -> Option<u64> {
-        match self.optional(column)? {
+    pub(super) fn whole_or_negative(&self, column: c_int) -> Result<Option<u64>, Damaged> {
+        self.figure(column, |stored| match stored {
             fine if fine < 0 => Some(fine.unsigned_abs()),
             whole => whole.unsigned_abs().checked_mul(1000),
+        })
+    }
+
+    fn figure(
+        &self,
+        column: c_int,
+        thousandths: impl FnOnce(i64) -> Option<u64>,
+    ) -> Result<Option<u64>, Damaged> {
+        match self.kind(column) {
+            ffi::SQLITE_NULL => Ok(None),
+            ffi::SQLITE_INTEGER => thousandths(self.integer(column)).map(Some).ok_or(Damaged),
+            _ => Err(Damaged),
         }
     }
 

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use queen::api::{self, ApiState, Answers, Bodies, Exports};
+use queen::api::{self, Answers, ApiState, Bodies, Exports};
 use queen::clock::Clock;
 use queen::counters::Counters;
 use queen::estimates::Estimates;

@@ -1,5 +1,5 @@
--- On which day (since the epoch) a name was last looked up to store a reading: one that is older
--- than everything that is kept is referred to by nothing, and goes.
+-- Until which day (since the epoch) the queen may use a name's number without looking it up again:
+-- one whose day is before everything that is kept is referred to by nothing, and goes.
 ALTER TABLE worker_runs ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
 UPDATE worker_runs SET seen = unixepoch() / 86400;
 CREATE INDEX worker_runs_seen ON worker_runs (seen);

@@ -1,4 +1,4 @@
--- Deletes some worker runs that were last seen before a day. The newest stays: no number comes twice.
+-- Deletes some worker runs that nobody has used since before a day. The newest stays: no number comes twice.
 -- ?1: day since the epoch, ?2: how many
 DELETE FROM worker_runs
  WHERE run IN (SELECT run FROM worker_runs

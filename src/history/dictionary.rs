@@ -4,9 +4,12 @@
 //! ever was: for each hive it keeps the last heartbeat and the numbers found for it, since the
 //! next one nearly always names the same workers in the same order.
 //!
-//! Invariant: a number is used only on the day on which it was looked up, and a row says on which
-//! day that was last. So retention can delete, without asking anybody, what was not looked up for
-//! longer than anything is kept.
+//! Invariant: a number is used for a day at most after it was looked up, and its row says until
+//! which day that is. So retention can delete, without asking anybody, what was used last before
+//! anything that is kept. Each hive's day begins at a time of its own: not all names of a fleet are
+//! looked up again at midnight.
+
+mod day;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use hive_contract::units::Mebibytes;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
+pub(super) use self::day::Day;
 use super::codec::RowIds;
 use super::insert::{Values, bind_any, pieces};
 
@@ -37,7 +41,7 @@ struct Newest {
 struct Entry {
     hive: i64,
     last: Option<(Arc<Heartbeat>, RowIds)>,
-    /// When the numbers of the last one were looked up.
+    /// The hive's day on which the numbers of the last one were looked up.
     day: Day,
 }
 
@@ -46,25 +50,9 @@ impl Entry {
         Self { hive, last: None, day: Day::default() }
     }
 
-    /// The last heartbeat, if its numbers may be used on this day.
-    fn last_of(&self, today: Day) -> Option<&(Arc<Heartbeat>, RowIds)> {
-        self.last.as_ref().filter(|_| self.day == today)
-    }
-}
-
-/// A day since the epoch.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Day(i64);
-
-impl Day {
-    /// That of a moment in ms since the epoch.
-    pub(super) fn of(ms: i64) -> Self {
-        Self(ms.div_euclid(86_400_000))
-    }
-
-    /// As the file has it.
-    pub(super) fn number(self) -> i64 {
-        self.0
+    /// The last heartbeat, if its numbers may be used at this moment (ms since the epoch).
+    fn last_at(&self, now_ms: i64) -> Option<&(Arc<Heartbeat>, RowIds)> {
+        self.last.as_ref().filter(|_| self.day == Day::of_hive(self.hive, now_ms))
     }
 }
 
@@ -92,7 +80,7 @@ struct GpuIdentity {
 /// Numbers found for what no last heartbeat named.
 #[derive(Debug)]
 pub(super) struct Found {
-    today: Day,
+    now_ms: i64,
     runs: HashMap<RunIdentity, i64>,
     gpus: HashMap<GpuIdentity, i64>,
     newest: Newest,
@@ -207,11 +195,12 @@ impl Dictionary {
             && parts(heartbeat).all(|part| known.contains(&part.uuid))
     }
 
-    /// Finds or makes the rows of everything in a batch that is not known today, many a statement.
+    /// Finds or makes the rows of everything in a batch that is not known at this moment (ms since
+    /// the epoch), many a statement.
     pub(super) async fn find<'a>(
         &mut self,
         batch: impl Iterator<Item = &'a Arc<Heartbeat>> + Clone + Send,
-        today: Day,
+        now_ms: i64,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<Found> {
         let new: HashSet<&HiveId> =
@@ -222,7 +211,7 @@ impl Dictionary {
         let (mut runs, mut gpus) = (HashSet::new(), HashSet::new());
         for heartbeat in batch {
             let Some(entry) = self.hives.get(&heartbeat.hive.id) else { continue };
-            let last = entry.last_of(today).map(|(last, _)| &**last);
+            let last = entry.last_at(now_ms).map(|(last, _)| &**last);
             for (i, worker) in heartbeat.workers.iter().enumerate() {
                 if last.and_then(|last| position(&last.workers, i, worker, same_run)).is_none() {
                     runs.insert(RunIdentity::of(entry.hive, worker));
@@ -235,7 +224,7 @@ impl Dictionary {
             }
         }
         let mut found = Found {
-            today,
+            now_ms,
             runs: HashMap::new(),
             gpus: HashMap::new(),
             newest: self.newest,
@@ -263,19 +252,20 @@ impl Dictionary {
             Some(entry) => entry,
             None => return Err(sqlx::Error::RowNotFound),
         };
-        let (hive, today) = (entry.hive, found.today);
+        let (hive, now_ms) = (entry.hive, found.now_ms);
+        let (today, until) = (Day::of_hive(hive, now_ms), Day::last_of_use(now_ms));
         let mut ids = RowIds::default();
         let described = entry.last.as_ref().filter(|(last, _)| same_description(last, heartbeat));
         let described = described.map(|(_, ids)| ids.description);
         ids.description = match described {
             Some(known) if entry.day == today => known,
-            Some(known) if see_description(known, today, connection).await? => known,
+            Some(known) if see_description(known, until, connection).await? => known,
             _ => {
                 *found.fresh.entry(hive).or_default() += 1;
-                insert_description(hive, heartbeat, today, connection).await?
+                insert_description(hive, heartbeat, until, connection).await?
             }
         };
-        let last = entry.last_of(today);
+        let last = entry.last_at(now_ms);
         for (i, worker) in heartbeat.workers.iter().enumerate() {
             let known = last.and_then(|(last, ids)| {
                 position(&last.workers, i, worker, same_run).map(|at| ids.runs[at])
@@ -326,7 +316,7 @@ impl Found {
         identities: Vec<RunIdentity>,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let runs = upsert(identities, self.today, connection).await?;
+        let runs = upsert(identities, Day::last_of_use(self.now_ms), connection).await?;
         let new = runs.iter().filter(|(_, run)| **run > self.newest.run);
         new.for_each(|(identity, _)| *self.fresh.entry(identity.hive).or_default() += 1);
         self.newest.run = runs.values().copied().fold(self.newest.run, i64::max);
@@ -339,7 +329,7 @@ impl Found {
         identities: Vec<GpuIdentity>,
         connection: &mut SqliteConnection,
     ) -> sqlx::Result<()> {
-        let gpus = upsert(identities, self.today, connection).await?;
+        let gpus = upsert(identities, Day::last_of_use(self.now_ms), connection).await?;
         let new = gpus.iter().filter(|(_, gpu)| **gpu > self.newest.gpu);
         new.for_each(|(identity, _)| *self.fresh.entry(identity.hive).or_default() += 1);
         self.newest.gpu = gpus.values().copied().fold(self.newest.gpu, i64::max);
@@ -385,7 +375,7 @@ trait Identity: Eq + std::hash::Hash + Sized {
 
 async fn upsert<T: Identity>(
     identities: Vec<T>,
-    today: Day,
+    until: Day,
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<HashMap<T, i64>> {
     let mut found = HashMap::with_capacity(identities.len());
@@ -393,7 +383,7 @@ async fn upsert<T: Identity>(
         let mut statement = QueryBuilder::<Sqlite>::new(T::INSERT);
         statement.push_values(chunk, |mut values, identity| {
             identity.bind(&mut values);
-            values.push_bind(today.number());
+            values.push_bind(until.number());
         });
         statement.push(T::RETURNING);
         for row in statement.build().fetch_all(&mut *connection).await? {
@@ -483,11 +473,11 @@ async fn insert_hives(
 /// Notes that a description is still so; false where it is there no more.
 async fn see_description(
     description: i64,
-    today: Day,
+    until: Day,
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<bool> {
-    let today = today.number();
-    let seen = sqlx::query_file!("queries/see_description.sql", description, today)
+    let until = until.number();
+    let seen = sqlx::query_file!("queries/see_description.sql", description, until)
         .execute(connection)
         .await?;
     Ok(seen.rows_affected() > 0)
@@ -496,7 +486,7 @@ async fn see_description(
 async fn insert_description(
     hive: i64,
     heartbeat: &Heartbeat,
-    today: Day,
+    until: Day,
     connection: &mut SqliteConnection,
 ) -> sqlx::Result<i64> {
     let said = &heartbeat.hive;
@@ -517,7 +507,7 @@ async fn insert_description(
         bind_any(&mut values, node.and_then(|n| n.memory_total_mb).map(Mebibytes::thousandths));
         let agent = heartbeat.agent.as_ref();
         values.push_bind(agent.and_then(|a| a.version.as_ref()).map(|text| text.as_str()));
-        values.push_bind(today.number());
+        values.push_bind(until.number());
     });
     statement.push(" RETURNING description");
     statement.build_query_scalar().fetch_one(connection).await

@@ -23,7 +23,7 @@ use self::statements::{LiveRow, Statements};
 use super::Reader;
 use super::allowance::Allowances;
 use super::codec;
-use super::dictionary::{Day, Dictionary};
+use super::dictionary::Dictionary;
 use super::events;
 use super::ids::Ids;
 use super::lifecycle::{Change, Histories};
@@ -280,12 +280,12 @@ impl WriterTask {
         let now_ms = self.clock.monotonic_ms();
         let refused: Vec<bool> = batch.iter().map(|write| self.refuses(write, now_ms)).collect();
         // By the ids, which only grow: a clock that is set back makes no name look old.
-        let today = Day::of(self.ids.last().max(self.clock.micros()) / 1000);
+        let names_ms = self.ids.last().max(self.clock.micros()) / 1000;
         let connection = &mut self.database.writer;
         transaction::begin(connection).await?;
         let taken = batch.iter().zip(&refused).filter(|(_, refused)| !**refused);
         let heartbeats = taken.flat_map(|(write, _)| &write.heartbeats);
-        let mut found = self.dictionary.find(heartbeats, today, connection).await?;
+        let mut found = self.dictionary.find(heartbeats, names_ms, connection).await?;
         let mut stored = Stored::default();
         let mut rows = Vec::new();
         let mut fresh = HashMap::new();

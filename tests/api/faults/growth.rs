@@ -41,16 +41,16 @@ fn names_go_with_the_last_reading_that_has_them() {
         [1100.0, 22.0, 22.0]
     );
 
-    // Three days later; readings are kept for an hour.
-    disk.does(&format!("clock-ms={}", 3 * DAY));
-    queen.takes(&reading("here", now_ms() + 3 * DAY, 6000..6050, "GPU-here"));
-    queen.takes(&reading("churns", now_ms() + 3 * DAY, 7000..7050, "GPU-21"));
+    // Four days later; readings are kept for an hour.
+    disk.does(&format!("clock-ms={}", 4 * DAY));
+    queen.takes(&reading("here", now_ms() + 4 * DAY, 6000..6050, "GPU-here"));
+    queen.takes(&reading("churns", now_ms() + 4 * DAY, 7000..7050, "GPU-21"));
     eventually("what nothing refers to is gone", || {
         let tables = ["worker_runs", "gpus", "hive_descriptions"];
         (tables.map(names) == [100.0, 2.0, 2.0]).then_some(())
     });
     // Who comes back with names that are gone has them anew, and the others have theirs still.
-    queen.takes(&reading("away", now_ms() + 3 * DAY, 5000..5050, "GPU-away"));
+    queen.takes(&reading("away", now_ms() + 4 * DAY, 5000..5050, "GPU-away"));
     let shown = |hive: &str| {
         queen.figures(&format!("SELECT cpu_pct FROM latest WHERE hive = '{hive}' ORDER BY cpu_pct"))
     };

@@ -53,8 +53,8 @@ mod tests {
             // Of a thousand hives whose numbers follow each other, so many begin in each hour.
             let mut hours = [0; 24];
             for hive in first..first + 1000 {
-                let begins = (0..24).find(|hour| {
-                    let at = |hour| Day::of_hive(hive, now + hour * 3_600_000);
+                let begins = (0..24_i64).find(|hour| {
+                    let at = |hour: i64| Day::of_hive(hive, now + hour * 3_600_000);
                     at(*hour) != at(hour + 1)
                 });
                 hours[begins.unwrap() as usize] += 1;

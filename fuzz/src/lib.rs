@@ -14,6 +14,7 @@ use queen::clock::Clock;
 use queen::counters::Counters;
 use queen::estimates::Estimates;
 use queen::feed::Feed;
+use queen::feed::fleet::Fleet;
 use queen::history::writer::{self, WriterTask};
 use queen::history::{self, Durability, Files, Reader, retention};
 use queen::ingest::Ingest;
@@ -77,6 +78,7 @@ fn wired(directory: &Path, runtime: &Runtime) -> (Router, WriterTask, Reader) {
             clock,
             limits.raw,
         ),
+        fleet: Fleet::new(registry.clone(), feed.clone(), clock),
         registry,
         estimates: Estimates::default(),
         feed,

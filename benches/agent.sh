@@ -42,7 +42,7 @@ trap clean EXIT
 target/release/queen --db "$work/queen.db" --bind 127.0.0.1:0 --local-hive=false \
   >"$work/out" 2>"$work/log" &
 queen=$!
-until grep -q "listens on" "$work/out"; do
+until grep -qs "listens on" "$work/out"; do
   kill -0 $queen || { cat "$work/log"; exit 1; }
   sleep 0.05
 done

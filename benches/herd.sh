@@ -23,7 +23,7 @@ trap 'kill $queen $fleet 2>/dev/null || true; wait; rm -rf "$work" "$spools"' EX
 start() {
   target/release/queen --db "$work/queen.db" --bind "$1" --local-hive=false >"$work/out" 2>>"$work/log" &
   queen=$!
-  until grep -q "listens on" "$work/out"; do
+  until grep -qs "listens on" "$work/out"; do
     kill -0 $queen || { cat "$work/log"; exit 1; }
     sleep 0.01
   done

@@ -21,7 +21,7 @@ start() {
   target/release/queen --db "$database" --bind 127.0.0.1:0 --local-hive=false --disk-budget 100GiB \
     "$@" >"$work/out" 2>>"$work/log" &
   queen=$!
-  until grep -q "listens on" "$work/out"; do
+  until grep -qs "listens on" "$work/out"; do
     kill -0 $queen || { cat "$work/log"; exit 1; }
     sleep 0.002
   done

@@ -23,7 +23,7 @@ trap 'kill $fleet $agent "${others[@]}" 2>/dev/null || true; kill $queen 2>/dev/
 "$bin/queen" --db "$work/queen.db" --bind 127.0.0.1:0 --local-hive=false --seal-after 5s \
   --disk-budget "$((hives * minutes * 48000))B" --min-free-disk 0B >"$work/out" 2>"$work/log" &
 queen=$!
-until grep -q "listens on" "$work/out"; do
+until grep -qs "listens on" "$work/out"; do
   kill -0 $queen || { cat "$work/log"; exit 1; }
   sleep 0.05
 done

@@ -89,8 +89,8 @@ pub struct Options {
     /// How long sums by hour and events are kept [default: 2y]
     #[arg(long = "retention-1h", env = "QUEEN_RETENTION_1H", value_name = "TIME")]
     pub retention_1h: Option<Span>,
-    /// The most that the database may take; beyond it the oldest single readings go
-    /// [default: 10GiB]
+    /// The most that the database may take, its log of 16 MiB not counted; beyond it the oldest
+    /// single readings go [default: 10GiB]
     #[arg(long, env = "QUEEN_DISK_BUDGET", value_name = "SIZE")]
     pub disk_budget: Option<Size>,
     /// How much of the disk stays free; below it the oldest single readings go [default: 1GiB]

@@ -26,7 +26,7 @@ use hive_contract::event::{Gap, GapReason};
 use hive_contract::{Code, Problem};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::resume::Resume;
@@ -45,6 +45,8 @@ use crate::history::replay::{Ahead, Gone, Recorded, Replay};
 const PIECE_BYTES: usize = 64 << 10;
 /// How long a stream that catches up waits when too many read at once.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// How long after the end of an interval its last events are on their way.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
 /// Silence after which a comment shows that the stream lives.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -83,7 +85,7 @@ pub(super) async fn stream(
         Problem::new(Code::TooManyStreams, "every place on the live feed is taken")
     })?;
     let newest = if resume.is_none() && snapshot.unwrap_or(true) { newest } else { Vec::new() };
-    let stream = Live { feed, subscription, fleet, reader, shutdown, form, wanted, thin };
+    let stream = Live { feed, subscription, fleet, reader, clock, shutdown, form, wanted, thin };
     let headers = [
         (header::CONTENT_TYPE, content_type(form)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
@@ -97,6 +99,7 @@ struct Live {
     subscription: Subscription,
     fleet: Fleet,
     reader: Reader,
+    clock: Clock,
     shutdown: CancellationToken,
     form: Form,
     wanted: Wanted,
@@ -132,8 +135,7 @@ impl Live {
                     yield Ok(self.other("gap", &gap));
                 }
             }
-            let mut flush = interval(self.thin.as_ref().map_or(SILENCE, Thin::interval));
-            flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut over_at = Instant::now() + self.rest();
             let mut silent_since = Instant::now();
             'stream: loop {
                 if position < self.subscription.last_id {
@@ -189,11 +191,18 @@ impl Live {
                     }
                     position = through;
                     silent_since = Instant::now();
+                    // What is left of it was long enough in coming.
+                    for frame in self.flush() {
+                        yield Ok(frame);
+                    }
                 }
                 let frames = tokio::select! {
                     biased;
                     () = self.shutdown.cancelled() => break,
-                    _ = flush.tick(), if self.thin.is_some() => self.flush(),
+                    () = sleep_until(over_at), if self.thin.is_some() => {
+                        over_at = Instant::now() + self.rest();
+                        self.over()
+                    }
                     event = self.subscription.events.recv() => match event {
                         Ok(batch) => {
                             let last = batch.events.iter().rev().find_map(|event| event.id);
@@ -255,7 +264,19 @@ impl Live {
         ready.iter().filter_map(|event| self.wanted.frame(event)).collect()
     }
 
-    /// The frames of what waited for the end of an interval.
+    /// How long it is until it should be looked whether an interval is over.
+    fn rest(&self) -> Duration {
+        self.thin.as_ref().map_or(SILENCE, |thin| thin.rest(self.clock.micros()) + ON_ITS_WAY)
+    }
+
+    /// The frames of what waited for the end of an interval, if that is over.
+    fn over(&mut self) -> Vec<Bytes> {
+        let now = self.clock.micros();
+        let ready = self.thin.as_mut().map(|thin| thin.over(now)).unwrap_or_default();
+        ready.iter().filter_map(|event| self.wanted.frame(event)).collect()
+    }
+
+    /// The frames of all that waits.
     fn flush(&mut self) -> Vec<Bytes> {
         let ready = self.thin.as_mut().map(Thin::flush).unwrap_or_default();
         ready.iter().filter_map(|event| self.wanted.frame(event)).collect()

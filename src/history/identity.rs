@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x5175_656e;
 /// # Errors
 /// It is not there, not usable, or the database of another program.
 pub(super) async fn open_to_read(path: &Path) -> Result<SqliteConnection, OpenError> {
-    let unusable = |source| OpenError::Unusable { path: path.into(), source };
+    let unusable = |source| OpenError::of(path, source);
     let options = SqliteConnectOptions::new().filename(path).read_only(true);
     let mut connection = options.disable_statement_logging().connect().await.map_err(unusable)?;
     let row = sqlx::query_file!("queries/whose.sql").fetch_one(&mut connection).await;

@@ -52,6 +52,17 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system does not let the queen write it.
+    #[error(
+        "{} cannot be written; the queen needs the right to write the file and its directory",
+        path.display()
+    )]
+    NotWritable {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: sqlx::Error,
+    },
     /// It is no SQLite database, or damaged.
     #[error(
         "{} is not a usable database; move it away to start with a new one, \
@@ -119,6 +130,21 @@ pub struct Database {
     path: PathBuf,
 }
 
+impl OpenError {
+    /// Why a file cannot be used, by what SQLite says of it.
+    pub(super) fn of(path: &Path, source: sqlx::Error) -> Self {
+        /// `SQLITE_PERM`, `SQLITE_READONLY`, `SQLITE_CANTOPEN`, without what their extensions add.
+        const NOT_ALLOWED: [i32; 3] = [3, 8, 14];
+        let code = source.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+        let path = path.into();
+        if code.is_some_and(|code| NOT_ALLOWED.contains(&(code & 0xff))) {
+            Self::NotWritable { path, source }
+        } else {
+            Self::Unusable { path, source }
+        }
+    }
+}
+
 impl Database {
     /// The file.
     #[must_use]
@@ -142,7 +168,7 @@ pub async fn open(path: &Path, durability: Durability) -> Result<Database, OpenE
     identity::check(path).await?;
     let lock = lock(path)?;
     check_pages(path).await?;
-    let unusable = |source| OpenError::Unusable { path: path.into(), source };
+    let unusable = |source| OpenError::of(path, source);
     let mut writer = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -174,7 +200,7 @@ async fn check_pages(path: &Path) -> Result<(), OpenError> {
     if std::fs::metadata(path).map_or(true, |file| file.len() > MAX_CHECKED_BYTES) {
         return Ok(());
     }
-    let unusable = |source| OpenError::Unusable { path: path.into(), source };
+    let unusable = |source| OpenError::of(path, source);
     let mut connection = identity::open_to_read(path).await?;
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
         .fetch_one(&mut connection)
@@ -230,9 +256,7 @@ async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<(), OpenE
         Err(MigrateError::VersionMissing(version)) => {
             Err(OpenError::Newer { path: path.into(), version })
         }
-        Err(MigrateError::Execute(source)) => {
-            Err(OpenError::Unusable { path: path.into(), source })
-        }
+        Err(MigrateError::Execute(source)) => Err(OpenError::of(path, source)),
         Err(source) => Err(OpenError::Migrate { path: path.into(), source }),
     }
 }
@@ -246,5 +270,29 @@ impl Database {
             tracing::warn!(error = %error, "the database was not closed cleanly; nothing is lost");
         }
         drop((self.log, self.lock));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_may_not_be_written_is_not_called_damaged() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("queen.db");
+        let whole = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut connection = whole.connect().await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (x)").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let error = |sql: &'static str| {
+            let read = SqliteConnectOptions::new().filename(&path).read_only(true);
+            async move { sqlx::raw_sql(sql).execute(&mut read.connect().await?).await }
+        };
+        let refused = OpenError::of(&path, error("CREATE TABLE u (x)").await.unwrap_err());
+        assert!(matches!(refused, OpenError::NotWritable { .. }), "{refused}");
+        std::fs::write(&path, "no database at all ".repeat(500)).unwrap();
+        let damaged = OpenError::of(&path, error("SELECT * FROM t").await.unwrap_err());
+        assert!(matches!(damaged, OpenError::Unusable { .. }), "{damaged}");
     }
 }

@@ -27,7 +27,7 @@ const NAMES_PER_SLICE: i64 = 1000;
 /// How much longer than all else names are kept: a block is as old as its newest reading, and a name
 /// may have been seen a little before that.
 const NAMES_GRACE_MS: i64 = 86_400_000;
-/// Free pages that are kept for what comes next: 64 MiB.
+/// Free pages that are kept for what comes next: 64 MiB. Of a small budget less.
 const SPARE_PAGES: i64 = 16_384;
 /// How often it is looked whether something must go.
 const LOOK_EVERY_MS: i64 = 10_000;
@@ -144,7 +144,7 @@ impl Retention {
             Work::Looking => self.look(live, now_ms, ids, connection).await?,
             Work::Raw { block, table } => delete_raw(block, table, connection).await?,
             Work::Minutes { block } => delete_minutes(block, connection).await?,
-            Work::GivingBack => give_back(connection).await?,
+            Work::GivingBack => self.give_back(connection).await?,
         };
         Ok(self.told.take())
     }
@@ -213,7 +213,21 @@ impl Retention {
             return Ok(Work::Looking);
         }
         let pages = sqlx::query_file!("queries/pages.sql").fetch_one(connection).await?;
-        Ok(if pages.free > SPARE_PAGES + pages.total / 10 { Work::GivingBack } else { Work::Idle })
+        let much = self.spare(pages.size) + pages.total / 10;
+        Ok(if pages.free > much { Work::GivingBack } else { Work::Idle })
+    }
+
+    /// How many free pages of this size (bytes) stay in the file.
+    fn spare(&self, size: i64) -> i64 {
+        let budget = i64::try_from(self.limits.disk_budget).unwrap_or(i64::MAX);
+        SPARE_PAGES.min(budget / size.max(1) / 8)
+    }
+
+    async fn give_back(&self, connection: &mut SqliteConnection) -> sqlx::Result<Work> {
+        // 4 MiB a slice. The pragma works while it is stepped, a page at a time.
+        sqlx::query("PRAGMA incremental_vacuum(1024)").fetch_all(&mut *connection).await?;
+        let pages = sqlx::query_file!("queries/pages.sql").fetch_one(connection).await?;
+        Ok(if pages.free > self.spare(pages.size) { Work::GivingBack } else { Work::Idle })
     }
 
     /// Whether the disk wants single readings to go that are not old yet.
@@ -303,13 +317,6 @@ async fn delete_minutes(block: i64, connection: &mut SqliteConnection) -> sqlx::
     }
     sqlx::query_file!("queries/delete_block.sql", block).execute(connection).await?;
     Ok(Work::Looking)
-}
-
-async fn give_back(connection: &mut SqliteConnection) -> sqlx::Result<Work> {
-    // 4 MiB a slice. The pragma works while it is stepped, a page at a time.
-    sqlx::query("PRAGMA incremental_vacuum(1024)").fetch_all(&mut *connection).await?;
-    let pages = sqlx::query_file!("queries/pages.sql").fetch_one(connection).await?;
-    Ok(if pages.free > SPARE_PAGES { Work::GivingBack } else { Work::Idle })
 }
 
 /// That the readings of a range of time (ms since the epoch) were dropped.

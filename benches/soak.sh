@@ -106,18 +106,19 @@ printf 'single ones          %s are there, %s of them twice; %s went for want of
 [ "$(figure $.kept.dropped)$(figure $.kept.refused)" = 00 ] || { echo "DROPPED OR REFUSED"; code=1; }
 printf 'hives gone           %s\n' "$offline"
 [ "$offline" = 0 ] || { echo "A FALSE ALARM"; code=1; }
-# The first fifth is for warming up. Then the second and the last third of the rest may differ by
-# a tenth, and by 4 MiB or 8 files where that is more.
+# The first two fifths are for warming up: in ten minutes, the pause and what was left of it. Then
+# the first and the last third of the rest may differ by a fifth, since what else the machine does
+# shows too, and by 4 MiB or 8 files where that is more.
 awk '
   {for (i = 2; i <= 5; i++) seen[NR, i] = $i}
   END {
-    from = int(NR / 5); third = int((NR - from) / 3)
+    from = int(NR * 2 / 5); third = int((NR - from) / 3)
     split("x queen_kB queen_files agent_kB agent_files", name, " ")
     for (i = 2; i <= 5; i++) {
       a = b = 0
       for (n = 1; n <= third; n++) {a += seen[from + n, i]; b += seen[NR - third + n, i]}
       a /= third; b /= third
-      slack = a / 10; least = i % 2 ? 8 : 4096
+      slack = a / 5; least = i % 2 ? 8 : 4096
       if (slack < least) slack = least
       grows = b - a > slack
       printf "%-20s %.0f at first, %.0f at last%s\n", name[i], a, b, grows ? "  GROWS" : ""

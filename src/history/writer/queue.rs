@@ -153,10 +153,11 @@ impl Writer {
         }
     }
 
-    /// Records what happened to hives that are known, all or none, and returns when it is on disk.
+    /// Records what happened to hives that are known, all or none, and returns when it is on disk. It
+    /// takes no room from heartbeats: whoever records waits for the answer.
     ///
     /// # Errors
-    /// The queue is full or the disk refuses; nothing was recorded.
+    /// The disk refuses; nothing was recorded.
     pub async fn record(&self, happenings: Vec<Lifecycle>) -> Result<(), WriteError> {
         let answer = self.send(Vec::new(), happenings, 0)?;
         answer.await.unwrap_or(Err(WriteError::Unavailable)).map(|_| ())
@@ -168,7 +169,7 @@ impl Writer {
         happenings: Vec<Lifecycle>,
         bytes: usize,
     ) -> Result<oneshot::Receiver<Result<Vec<Ack>, WriteError>>, WriteError> {
-        let permits = u32::try_from(bytes.clamp(1, QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let permits = u32::try_from(bytes.min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room)
             .try_acquire_many_owned(permits)
             .map_err(|_| WriteError::QueueFull)?;

@@ -305,7 +305,7 @@ impl Block {
         }
         transaction::commit_on(&mut handle)?;
         self.end_row = end_row;
-        let late_hours: Vec<_> = self.rows(slice.late_hours).collect();
+        let late_hours = self.rows(slice.late_hours);
         self.late_hours.extend(late_hours);
         self.slice += 1;
         Ok(())

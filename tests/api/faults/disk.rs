@@ -165,7 +165,32 @@ fn disk_floor_drops_the_oldest_single_readings_and_tells() {
     drop(disk);
 }
 
-/// A heartbeat of many workers.
+#[test]
+fn a_file_above_its_budget_gives_back_what_it_does_not_need() {
+    const BUDGET: f64 = 4194304.0;
+    let home = Home::new();
+    let queen = home.start(&["--seal-after", "1s"]);
+    let start = now_ms() - 3_600_000;
+    for thousand in 0..16 {
+        let first = start + 1000 * thousand;
+        let lines: Vec<_> = (first..first + 1000).map(large).collect();
+        assert_eq!(queen.takes_lines(&lines), (1000, 0));
+        // Blocks of their own.
+        if thousand % 4 == 3 {
+            queen.until_sealed();
+        }
+    }
+    let home = queen.stop();
+    let before = home.figures("PRAGMA page_count")[0] * 4096.0;
+    assert!(before > 2.0 * BUDGET, "{before}");
+    let queen = home.start(&["--disk-budget", "4MiB"]);
+    // An eighth of the budget and a tenth of the file may be free.
+    eventually("it is as small as it may be", || {
+        (queen.figures("PRAGMA page_count")[0] * 4096.0 < 1.25 * BUDGET).then_some(())
+    });
+    assert_ne!(queen.value("SELECT count(*) FROM events WHERE kind = 'history_dropped'"), 0.0);
+}
+
 fn large(ms: i64) -> Value {
     let mut reading = marked("h", ms, (ms % 997) as f64);
     let worker = reading["workers"][0].clone();

@@ -292,7 +292,7 @@ async fn delete_raw(
     }
 }
 
-/// Deletes some names that were last seen before a day: nothing refers to them when all else that is
+/// Deletes some names that nobody has used since before a day: nothing refers to them when all else that is
 /// so old is deleted. Says whether there were any.
 async fn delete_names(before: Day, connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     let before = before.number();
